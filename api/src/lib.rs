@@ -1,0 +1,1 @@
+//! HTTP: turns client-server, server-server and `/_millpond` requests into calls on `millpond-node`.

@@ -1,0 +1,1 @@
+//! The room protocol as pure functions: PDU checks, auth, state resolution, DAG decisions.

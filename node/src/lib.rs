@@ -1,0 +1,1 @@
+//! The homeserver: accounts, rooms, sync, outbox, inbox, backfill, push, media.

@@ -1,0 +1,1 @@
+//! The delivery protocol as pure state machines: names, contact links, links, streams.

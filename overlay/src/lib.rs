@@ -1,0 +1,1 @@
+//! Runs the delivery protocol of `millpond-mailbox` over real transports; knows peers and bytes, not Matrix.

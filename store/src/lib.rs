@@ -1,0 +1,1 @@
+//! redb behind typed tables: the one writer, snapshots, migrations, the integrity check.
