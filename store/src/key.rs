@@ -1,0 +1,231 @@
+//! Keys: an encoding whose byte order is the order of the values, so that a range scan is a prefix scan.
+//!
+//! Integers are big-endian (signed ones with the sign bit flipped). Strings escape NUL as `00 FF` and end with `00 01`,
+//! so that no string is a prefix of another one and the next part of a tuple cannot be mistaken for a continuation.
+
+use ruma::{
+    OwnedDeviceId, OwnedEventId, OwnedMxcUri, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedTransactionId,
+    OwnedUserId,
+};
+
+/// A key that decodes from its bytes.
+pub trait Key: AsKey<Self> + Sized {
+    /// Takes one key off the front of `bytes`.
+    ///
+    /// # Errors
+    /// A description of what did not decode.
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String>;
+}
+
+/// Something that encodes as a key of type `K`; borrowed forms look up without allocation.
+pub trait AsKey<K> {
+    /// Appends the encoding.
+    fn encode(&self, out: &mut Vec<u8>);
+}
+
+/// The leading parts of a tuple key `K`.
+pub trait AsPrefix<K> {
+    /// Appends the encoding of the parts.
+    fn encode_prefix(&self, out: &mut Vec<u8>);
+}
+
+impl<K, T: AsKey<K> + ?Sized> AsKey<K> for &T {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+}
+
+fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8], String> {
+    if bytes.len() < n {
+        return Err(format!("key ends after {} of {n} bytes", bytes.len()));
+    }
+    let (head, tail) = bytes.split_at(n);
+    *bytes = tail;
+    Ok(head)
+}
+
+macro_rules! unsigned_key {
+    ($($t:ty),*) => {$(
+        impl AsKey<$t> for $t {
+            fn encode(&self, out: &mut Vec<u8>) { out.extend_from_slice(&self.to_be_bytes()); }
+        }
+        impl Key for $t {
+            fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+                let head = take(bytes, size_of::<$t>())?;
+                Ok(<$t>::from_be_bytes(head.try_into().expect("take gave that many bytes")))
+            }
+        }
+    )*};
+}
+unsigned_key!(u8, u16, u32, u64);
+
+impl AsKey<i64> for i64 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&((*self as u64) ^ (1 << 63)).to_be_bytes());
+    }
+}
+impl Key for i64 {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok((u64::decode(bytes)? ^ (1 << 63)) as i64)
+    }
+}
+
+impl<const N: usize> AsKey<[u8; N]> for [u8; N] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+impl<const N: usize> Key for [u8; N] {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok(take(bytes, N)?.try_into().expect("take gave that many bytes"))
+    }
+}
+
+fn encode_str(text: &str, out: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend_from_slice(&[0, 1]);
+}
+
+fn decode_str(bytes: &mut &[u8]) -> Result<String, String> {
+    let mut text = Vec::new();
+    loop {
+        match take(bytes, 1)?[0] {
+            0 if take(bytes, 1)?[0] == 1 => break,
+            byte => text.push(byte),
+        }
+    }
+    String::from_utf8(text).map_err(|_| "key is not UTF-8".to_owned())
+}
+
+impl AsKey<String> for str {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_str(self, out);
+    }
+}
+impl AsKey<String> for String {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_str(self, out);
+    }
+}
+impl Key for String {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        decode_str(bytes)
+    }
+}
+
+macro_rules! id_key {
+    ($($owned:ident / $borrowed:ty),* $(,)?) => {$(
+        impl AsKey<$owned> for $borrowed {
+            fn encode(&self, out: &mut Vec<u8>) { encode_str(self.as_str(), out); }
+        }
+        impl AsKey<$owned> for $owned {
+            fn encode(&self, out: &mut Vec<u8>) { encode_str(self.as_str(), out); }
+        }
+        impl Key for $owned {
+            fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+                let text = decode_str(bytes)?;
+                text.as_str().try_into().map_err(|_| concat!("not a ", stringify!($owned)).to_owned())
+            }
+        }
+    )*};
+}
+id_key!(
+    OwnedDeviceId / ruma::DeviceId,
+    OwnedEventId / ruma::EventId,
+    OwnedMxcUri / ruma::MxcUri,
+    OwnedRoomAliasId / ruma::RoomAliasId,
+    OwnedRoomId / ruma::RoomId,
+    OwnedServerName / ruma::ServerName,
+    OwnedTransactionId / ruma::TransactionId,
+    OwnedUserId / ruma::UserId,
+);
+
+macro_rules! tuple_key {
+    ($($q:ident $k:ident $i:tt),+) => {
+        impl<$($q, $k),+> AsKey<($($k,)+)> for ($($q,)+) where $($q: AsKey<$k>),+ {
+            fn encode(&self, out: &mut Vec<u8>) { $(self.$i.encode(out);)+ }
+        }
+        impl<$($k: Key),+> Key for ($($k,)+) {
+            fn decode(bytes: &mut &[u8]) -> Result<Self, String> { Ok(($($k::decode(bytes)?,)+)) }
+        }
+    };
+}
+tuple_key!(A KA 0, B KB 1);
+tuple_key!(A KA 0, B KB 1, C KC 2);
+tuple_key!(A KA 0, B KB 1, C KC 2, D KD 3);
+
+impl<K> AsPrefix<K> for () {
+    fn encode_prefix(&self, _: &mut Vec<u8>) {}
+}
+
+macro_rules! tuple_prefix {
+    ($($q:ident $k:ident $i:tt),+ ; $($rest:ident),+) => {
+        impl<$($q, $k,)+ $($rest),+> AsPrefix<($($k,)+ $($rest,)+)> for ($($q,)+) where $($q: AsKey<$k>),+ {
+            fn encode_prefix(&self, out: &mut Vec<u8>) { $(self.$i.encode(out);)+ }
+        }
+    };
+}
+tuple_prefix!(A KA 0; R1);
+tuple_prefix!(A KA 0; R1, R2);
+tuple_prefix!(A KA 0; R1, R2, R3);
+tuple_prefix!(A KA 0, B KB 1; R1);
+tuple_prefix!(A KA 0, B KB 1; R1, R2);
+tuple_prefix!(A KA 0, B KB 1, C KC 2; R1);
+
+/// A newtype around `u64` that serves as a key and a value.
+macro_rules! short_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+        impl $crate::key::AsKey<$name> for $name {
+            fn encode(&self, out: &mut Vec<u8>) { $crate::key::AsKey::<u64>::encode(&self.0, out); }
+        }
+        impl $crate::key::Key for $name {
+            fn decode(bytes: &mut &[u8]) -> Result<Self, String> { u64::decode(bytes).map(Self) }
+        }
+        impl $crate::value::Value for $name {
+            fn encode(&self) -> std::borrow::Cow<'_, [u8]> { self.0.to_be_bytes().to_vec().into() }
+            fn decode(bytes: &[u8]) -> Result<Self, String> { u64::decode(&mut &*bytes).map(Self) }
+        }
+    };
+}
+pub(crate) use short_id;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<K, Q: AsKey<K>>(key: Q) -> Vec<u8> {
+        let mut out = Vec::new();
+        key.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn byte_order_is_value_order() {
+        for pair in [i64::MIN, -2, -1, 0, 1, i64::MAX].windows(2) {
+            assert!(bytes::<i64, _>(pair[0]) < bytes::<i64, _>(pair[1]));
+        }
+        for pair in ["", "\0", "\0\0", "\0a", "a", "a\0", "aa", "b"].windows(2) {
+            assert!(bytes::<String, _>(pair[0]) < bytes::<String, _>(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn tuples_with_awkward_strings_come_back() {
+        for text in ["", "\0", "a\0\u{1}b", "\u{1}", "\u{7ff}\0"] {
+            let key = (7u64, text.to_owned(), -1i64);
+            let encoded = bytes::<(u64, String, i64), _>((7u64, text, -1i64));
+            let mut rest = encoded.as_slice();
+            assert_eq!(<(u64, String, i64)>::decode(&mut rest).unwrap(), key);
+            assert!(rest.is_empty());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Topics: what a commit touched, for those who wait. A wake-up says where to look, never what is there.
+
+use ruma::{OwnedServerName, OwnedUserId};
+
+use crate::rows::RoomShort;
+
+/// Something that a waiter can wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The room's timeline, state, receipts or typing changed.
+    Room(RoomShort),
+    /// Something of this user changed: memberships, account data, to-device messages, device lists, keys.
+    User(OwnedUserId),
+    /// There is new work for this destination.
+    Outbox(OwnedServerName),
+    /// There are new staged transactions.
+    Inbox,
+}
