@@ -1,8 +1,10 @@
 //! The rows: what the tables of [`crate::tables`] hold, one file per part of the homeserver.
 
 mod accounts;
+mod rooms;
 
 pub use accounts::*;
+pub use rooms::*;
 
 use crate::key::short_id;
 

@@ -1,0 +1,63 @@
+//! The node's settings. The daemon reads them from flags, environment and file; here they are values.
+
+use std::path::PathBuf;
+
+/// Who may make an account through the client API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Whoever shows the registration token (`m.login.registration_token`).
+    #[default]
+    Token,
+    /// Everybody who reaches the port (`m.login.dummy`): for closed test networks.
+    Open,
+    /// Nobody; accounts are made by `millpond account create`.
+    Closed,
+}
+
+/// The settings of a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept: database, keys, media.
+    pub data_dir: PathBuf,
+    /// Who may register.
+    pub registration: Registration,
+    /// The token that [`Registration::Token`] asks for; made at first run and kept in the data directory.
+    pub registration_token: String,
+    /// Rate limits; off only for closed test networks.
+    pub rate_limits: bool,
+    /// Largest upload in bytes.
+    pub max_upload_bytes: u64,
+    /// Memory that redb may use to cache pages, in bytes.
+    pub store_cache_bytes: usize,
+    /// URL at which clients reach us, for `/.well-known/matrix/client`.
+    pub client_base_url: String,
+    /// TURN server for `/voip/turnServer`, if configured.
+    pub turn: Option<Turn>,
+}
+
+/// A TURN server with time-limited credentials (TURN REST API).
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// `turn:` and `turns:` URIs.
+    pub uris: Vec<String>,
+    /// The secret shared with the server.
+    pub secret: String,
+    /// How long a credential lives, in seconds.
+    pub ttl_secs: u64,
+}
+
+impl Config {
+    /// Defaults with everything under `data_dir`.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            registration: Registration::default(),
+            registration_token: String::new(),
+            rate_limits: true,
+            max_upload_bytes: 100 << 20,
+            store_cache_bytes: 32 << 20,
+            client_base_url: "http://127.0.0.1:8008".to_owned(),
+            turn: None,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Wake-ups: who waits for a topic is woken after a commit that touched it. A wake-up carries nothing; so
+//! **register first, then read, then wait**, else a commit between the read and the wait is missed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use futures::future::select_all;
+use millpond_store::{Commit, Position, Topic};
+use tokio::sync::{Notify, watch};
+
+/// The registry of waiters.
+#[derive(Clone)]
+pub struct Notifier {
+    waiting: Arc<Mutex<HashMap<Topic, Weak<Notify>>>>,
+    position: Arc<watch::Sender<Position>>,
+}
+
+impl Default for Notifier {
+    fn default() -> Self {
+        Self { waiting: Arc::default(), position: Arc::new(watch::Sender::new(Position(0))) }
+    }
+}
+
+impl Notifier {
+    /// Registers for topics; wake-ups after this call are not lost.
+    pub fn register(&self, topics: impl IntoIterator<Item = Topic>) -> Registration {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notifies = Vec::new();
+        for topic in topics {
+            let known = waiting.get(&topic).and_then(Weak::upgrade);
+            let notify = known.unwrap_or_else(|| {
+                let fresh = Arc::new(Notify::new());
+                waiting.insert(topic, Arc::downgrade(&fresh));
+                fresh
+            });
+            notifies.push(Box::pin(notify.notified_owned()));
+        }
+        for notified in &mut notifies {
+            notified.as_mut().enable();
+        }
+        Registration { notifies }
+    }
+
+    /// Wakes those who wait for what a commit touched. Called on the writer's thread.
+    pub fn commit(&self, commit: &Commit) {
+        self.position.send_replace(commit.position);
+        self.wake(&commit.touched);
+    }
+
+    /// Wakes those who wait for topics, without a commit (typing).
+    pub fn wake(&self, topics: &[Topic]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for topic in topics {
+            match waiting.get(topic).map(Weak::upgrade) {
+                Some(Some(notify)) => notify.notify_waiters(),
+                Some(None) => drop(waiting.remove(topic)),
+                None => {}
+            }
+        }
+    }
+
+    /// The position of the last commit since start, as it changes.
+    pub fn positions(&self) -> watch::Receiver<Position> {
+        self.position.subscribe()
+    }
+}
+
+/// A place in the line. Dropping it gives it up.
+pub struct Registration {
+    notifies: Vec<std::pin::Pin<Box<tokio::sync::futures::OwnedNotified>>>,
+}
+
+impl Registration {
+    /// Waits until any of the topics is touched; may be dropped at any time.
+    pub async fn changed(self) {
+        if self.notifies.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.notifies).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_up_between_registration_and_wait_is_not_lost() {
+        let notifier = Notifier::default();
+        let waiting = notifier.register([Topic::Inbox]);
+        notifier.wake(&[Topic::Inbox]);
+        waiting.changed().await;
+    }
+}

@@ -1,0 +1,174 @@
+//! Rooms, events, state, memberships.
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, events::room::member::MembershipState,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{EventShort, RoomShort, StateGroup, StateKeyShort};
+use crate::value::cbor_value;
+
+/// What is fixed about a room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Room {
+    /// The room id.
+    pub room_id: OwnedRoomId,
+    /// The room version.
+    pub version: RoomVersionId,
+    /// `org.millpond.federation` of the create event says `overlay`: PDUs of this room never take the classic route.
+    pub overlay: bool,
+}
+
+/// A state key's two parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateKeyName {
+    /// The event type.
+    pub kind: String,
+    /// The state key.
+    pub state_key: String,
+}
+
+/// A state group: its parent's state with some entries changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateGroupRow {
+    /// The group that this one changes; none: this one is whole.
+    pub parent: Option<StateGroup>,
+    /// How many parents there are to the whole one.
+    pub depth: u32,
+    /// The entries that differ; none removes the entry.
+    pub changes: Vec<(StateKeyShort, Option<EventShort>)>,
+}
+
+/// One change of the current state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateChange {
+    /// What is there now.
+    pub event: Option<EventShort>,
+    /// What was there before.
+    pub replaces: Option<EventShort>,
+}
+
+/// A PDU that waits for others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ParkedPdu {
+    /// The signed JSON.
+    pub json: String,
+    /// Who brought it.
+    pub origin: OwnedServerName,
+    /// Milliseconds since the epoch.
+    pub received_at_ms: u64,
+    /// The events it waits for.
+    pub missing: Vec<OwnedEventId>,
+}
+
+/// An event that relates to another (`m.relates_to`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Relation {
+    /// `rel_type`.
+    pub rel_type: String,
+    /// The relating event's type.
+    pub kind: String,
+    /// The relating event.
+    pub event: EventShort,
+    /// Its sender.
+    pub sender: OwnedUserId,
+    /// `key` of an annotation.
+    pub key: Option<String>,
+}
+
+/// A user's membership in a room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Membership {
+    /// The membership.
+    pub membership: MembershipState,
+    /// The member event; none for an invite over federation into a room that we are not in.
+    pub event: Option<EventShort>,
+    /// The position of the commit that made it so.
+    pub position: u64,
+    /// The user forgot the room.
+    pub forgotten: bool,
+}
+
+/// Members of a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomCounts {
+    /// Joined members.
+    pub joined: u64,
+    /// Invited members.
+    pub invited: u64,
+}
+
+/// A room alias.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Alias {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Who made it.
+    pub creator: OwnedUserId,
+}
+
+/// A receipt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The event up to which the user has read.
+    pub event_id: OwnedEventId,
+    /// Milliseconds since the epoch.
+    pub ts_ms: u64,
+    /// The position of the commit.
+    pub position: u64,
+}
+
+/// Which receipt a log entry is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReceiptKey {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// `m.read`, `m.read.private`.
+    pub kind: String,
+    /// The thread (`main` or a root event id), empty for an unthreaded receipt.
+    pub thread: String,
+}
+
+/// A user's account data of one type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountData {
+    /// The position of the commit.
+    pub position: u64,
+    /// The content, JSON.
+    pub content: String,
+}
+
+/// Which account data a log entry is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountDataKey {
+    /// The room id, empty for global account data.
+    pub room_id: String,
+    /// The event type.
+    pub kind: String,
+}
+
+/// Something owed to a destination.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum OutboxItem {
+    /// A PDU, by reference.
+    Pdu(EventShort),
+    /// A to-device EDU or another one that must not be lost, as JSON.
+    Edu(String),
+}
+
+cbor_value!(
+    Room,
+    StateKeyName,
+    StateGroupRow,
+    StateChange,
+    ParkedPdu,
+    Relation,
+    Membership,
+    RoomCounts,
+    Alias,
+    Receipt,
+    ReceiptKey,
+    AccountData,
+    AccountDataKey,
+    OutboxItem,
+);
