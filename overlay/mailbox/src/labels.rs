@@ -1,0 +1,29 @@
+//! Every domain-separation label of the delivery protocol, in one place so that none is used twice.
+//!
+//! | label | used as |
+//! |---|---|
+//! | `KEY_DOCUMENT`, `OLM_CERT`, `FINGERPRINT` | first bytes of what the identity key signs, or of what is hashed |
+//! | `BOX_ID` ... `LINK_ID` | HKDF info, key material `s0` |
+//! | `STREAM`, `HINT` | HKDF info, key material `s0` before a link and `LS[e]` after |
+//! | `LS0` | HPKE exporter context |
+//! | `ANSWER`, `INTRO` | HPKE info |
+//! | `CONFIRM`, `DONE` | first bytes of the Olm plaintext that carries `th` |
+
+pub(crate) const KEY_DOCUMENT: &[u8] = b"millpond/key-document/1";
+pub(crate) const OLM_CERT: &[u8] = b"millpond/olm-cert/1";
+pub(crate) const FINGERPRINT: &[u8] = b"millpond/fingerprint/1";
+
+pub(crate) const BOX_ID: &[u8] = b"millpond/box-id/1";
+pub(crate) const BOX_KEY: &[u8] = b"millpond/box-key/1";
+pub(crate) const PSK: &[u8] = b"millpond/psk/1";
+pub(crate) const LINK_ID: &[u8] = b"millpond/link-id/1";
+
+pub(crate) const STREAM: &[u8] = b"millpond/stream/1";
+pub(crate) const HINT: &[u8] = b"millpond/hint/1";
+
+pub(crate) const LS0: &[u8] = b"millpond/ls0/1";
+pub(crate) const ANSWER: &[u8] = b"millpond/answer/1";
+pub(crate) const INTRO: &[u8] = b"millpond/intro/1";
+
+pub(crate) const CONFIRM: &[u8] = b"millpond/confirm/1";
+pub(crate) const DONE: &[u8] = b"millpond/done/1";
