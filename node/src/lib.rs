@@ -9,6 +9,7 @@ mod core;
 mod error;
 pub mod identity;
 pub mod notify;
+pub mod rooms;
 
 pub use crate::{core::Core, error::Error};
 
@@ -17,11 +18,13 @@ pub use crate::{core::Core, error::Error};
 pub struct NodeHandle {
     /// What all services stand on.
     pub core: Core,
+    /// Rooms.
+    pub rooms: rooms::Rooms,
 }
 
 impl NodeHandle {
     /// The services over `core`.
     pub fn new(core: Core) -> Self {
-        Self { core }
+        Self { rooms: rooms::Rooms::new(core.clone()), core }
     }
 }

@@ -1,12 +1,14 @@
 //! The rows: what the tables of [`crate::tables`] hold, one file per part of the homeserver.
 
 mod accounts;
+mod events;
 mod rooms;
 
 pub use accounts::*;
+pub use events::*;
 pub use rooms::*;
 
-use crate::key::short_id;
+use crate::key::{foreign_short_id, short_id};
 
 short_id! {
     /// The interned number of a room.
@@ -20,7 +22,6 @@ short_id! {
     /// The interned number of an (event type, state key) pair.
     StateKeyShort
 }
-short_id! {
-    /// The number of a state group: the state of a room after some event.
-    StateGroup
-}
+pub use millpond_matrix::StateGroup;
+
+foreign_short_id!(StateGroup);

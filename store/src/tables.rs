@@ -26,8 +26,8 @@ tables! {
     ROOMS: RoomShort => Room;
     /// Event ids to their interned numbers.
     EVENT_IDS: OwnedEventId => EventShort;
-    //@/// Events: what we know about each, and the signed JSON.
-    //@EVENTS: EventShort => EventRow;
+    /// Events: what we know about each, and the signed JSON.
+    EVENTS: EventShort => EventRow;
     /// The timeline of a room: live events at the position of their commit, backfilled ones at negative numbers,
     /// newest first. Rejected, soft-failed and outlier events are not in it.
     TIMELINE: (RoomShort, i64) => EventShort;
@@ -41,10 +41,15 @@ tables! {
     ROOM_STATE: (RoomShort, String, String) => EventShort;
     /// Each change of the current state, by the position of its commit.
     ROOM_STATE_LOG: (RoomShort, u64, StateKeyShort) => StateChange;
+    /// The state group of the current state.
+    ROOM_HEADS: RoomShort => StateGroup;
     /// Forward extremities.
     EXTREMITIES: (RoomShort, EventShort) => ();
     /// Backward extremities: events that are referred to and not here, with the depth of who refers.
     BACKWARD: (RoomShort, OwnedEventId) => u64;
+    /// Which events of the timeline follow an event that came later than they or is missing:
+    /// (room, earlier event, later event). Where events come in order nothing is written here.
+    SUCCESSORS: (RoomShort, OwnedEventId, EventShort) => ();
     /// PDUs that wait for events they refer to.
     PARKED: (OwnedRoomId, OwnedEventId) => ParkedPdu;
     /// Which parked PDUs wait for an event: (missing event, parked event).

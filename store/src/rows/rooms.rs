@@ -152,6 +152,8 @@ pub struct AccountDataKey {
 pub enum OutboxItem {
     /// A PDU, by reference.
     Pdu(EventShort),
+    /// An invite of a user of the destination, by reference.
+    Invite(EventShort),
     /// A to-device EDU or another one that must not be lost, as JSON.
     Edu(String),
 }

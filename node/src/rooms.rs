@@ -1,0 +1,95 @@
+//! Rooms: creating them, sending into them, memberships. Everything is written through [`apply`], in one job a request.
+
+use millpond_matrix::build::Signer;
+use millpond_store::{Position, View};
+use ruma::{DeviceId, EventId, OwnedEventId, RoomId, UserId, signatures::Ed25519KeyPair};
+
+use crate::{Core, Error};
+
+pub(crate) mod apply;
+mod create;
+pub mod current;
+pub mod groups;
+pub(crate) mod local;
+mod membership;
+pub mod reader;
+pub mod rows;
+mod send;
+pub(crate) mod stripped;
+
+pub use membership::Action;
+
+/// Rooms of this node. Cloning is cheap.
+#[derive(Clone)]
+pub struct Rooms {
+    core: Core,
+}
+
+impl Rooms {
+    /// The service over `core`.
+    pub fn new(core: Core) -> Self {
+        Self { core }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The rooms that a user is joined to.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn joined(&self, user_id: &UserId) -> Result<Vec<ruma::OwnedRoomId>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut rooms = Vec::new();
+        for row in view.scan(millpond_store::tables::MEMBERSHIPS, (user_id,))? {
+            let ((_, room), row) = row?;
+            if row.membership == ruma::events::room::member::MembershipState::Join {
+                rooms.push(rows::room_id(view, room)?);
+            }
+        }
+        Ok(rooms)
+    }
+}
+
+/// Who signs for this node.
+pub(crate) fn signer(core: &Core) -> Signer<'_, Ed25519KeyPair> {
+    Signer { server: core.identity().server_name(), key: core.identity().signing_key() }
+}
+
+/// The answer to a write into a room: the event, and the position from which a sync sees it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// The position of its commit.
+    pub position: Position,
+}
+
+/// A client's transaction: which device sent which id, so that a repetition gets the first answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientTxn<'a> {
+    /// The device.
+    pub device_id: &'a DeviceId,
+    /// The transaction id.
+    pub txn_id: &'a ruma::TransactionId,
+}
+
+/// The room, or 403: to a stranger a room that is not here and one that he is not in look alike.
+pub(crate) fn known_room(
+    view: View<'_>,
+    room_id: &RoomId,
+) -> Result<(millpond_store::rows::RoomShort, millpond_store::rows::Room), Error> {
+    rows::room(view, room_id)?.ok_or_else(|| Error::forbidden(format!("you are not in room {room_id}")))
+}
+
+/// An event of a room, or 404.
+pub(crate) fn known_event(
+    view: View<'_>,
+    room: millpond_store::rows::RoomShort,
+    event_id: &EventId,
+) -> Result<(millpond_store::rows::EventShort, millpond_store::rows::EventRow), Error> {
+    let found = rows::event_in_room(view, room, event_id)?;
+    found.ok_or_else(|| Error::not_found(format!("event {event_id} is not known in this room")))
+}

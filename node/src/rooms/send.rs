@@ -1,0 +1,176 @@
+//! Sending events: messages with a transaction id, state, redactions.
+
+use millpond_matrix::build::{self, EventDraft};
+use millpond_store::{View, WriteTxn, job, tables};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedTransactionId, RoomId, UserId,
+    events::{StateEventType, TimelineEventType},
+};
+
+use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local};
+use crate::Error;
+
+impl Rooms {
+    /// Sends a message-like event; the same transaction id of the same device gets the same answer.
+    ///
+    /// # Errors
+    /// 403 when the sender may not, 400 for content that is no JSON object, 413 when it is too large.
+    pub async fn send(
+        &self,
+        sender: &UserId,
+        txn: ClientTxn<'_>,
+        room_id: &RoomId,
+        kind: TimelineEventType,
+        content: &str,
+    ) -> Result<Sent, Error> {
+        let content = build::content(content.as_bytes()).map_err(local::build_error)?;
+        let draft = EventDraft::new(kind, content, sender.to_owned(), self.core.clock().now());
+        self.send_draft(room_id, draft, Some(txn)).await
+    }
+
+    /// Sends a state event.
+    ///
+    /// # Errors
+    /// As [`Rooms::send`].
+    pub async fn send_state(
+        &self,
+        sender: &UserId,
+        room_id: &RoomId,
+        kind: &StateEventType,
+        state_key: String,
+        content: &str,
+    ) -> Result<Sent, Error> {
+        let content = build::content(content.as_bytes()).map_err(local::build_error)?;
+        if *kind == StateEventType::RoomCanonicalAlias {
+            self.check_canonical_alias(room_id, &content)?;
+        }
+        let kind = TimelineEventType::from(kind.to_string());
+        let draft = EventDraft::new(kind, content, sender.to_owned(), self.core.clock().now());
+        self.send_draft(room_id, EventDraft { state_key: Some(state_key), ..draft }, None).await
+    }
+
+    /// Redacts an event.
+    ///
+    /// # Errors
+    /// 403 when the sender may not, 404 when the event is not known.
+    pub async fn redact(
+        &self,
+        sender: &UserId,
+        txn: ClientTxn<'_>,
+        room_id: &RoomId,
+        target: &EventId,
+        reason: Option<String>,
+    ) -> Result<Sent, Error> {
+        let snapshot = self.core.snapshot()?;
+        let (short, _) = known_room(snapshot.view(), room_id)?;
+        known_event(snapshot.view(), short, target)?;
+        drop(snapshot);
+        let mut content = CanonicalJsonObject::new();
+        if let Some(reason) = reason {
+            content.insert("reason".to_owned(), reason.into());
+        }
+        let kind = TimelineEventType::RoomRedaction;
+        let draft = EventDraft::new(kind, content, sender.to_owned(), self.core.clock().now());
+        let draft = EventDraft { redacts: Some(target.to_owned()), ..draft };
+        self.send_draft(room_id, draft, Some(txn)).await
+    }
+
+    async fn send_draft(&self, room_id: &RoomId, draft: EventDraft, txn: Option<ClientTxn<'_>>) -> Result<Sent, Error> {
+        let (core, room_id) = (self.core.clone(), room_id.to_owned());
+        let key = txn.map(|txn| TxnKey::new(&draft, &room_id, txn));
+        let write_core = core.clone();
+        let (write_key, sender) = (key.clone(), draft.sender.clone());
+        let send = job(
+            move |view| {
+                if let Some(key) = &key
+                    && let Some(event_id) = key.answered(view, &draft.sender)?
+                {
+                    return Ok(Step::Answered(event_id));
+                }
+                let (short, _) = known_room(view, &room_id)?;
+                if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
+                    return Err(Error::forbidden(format!("you are not in room {room_id}")));
+                }
+                local::plan(&core, view, &room_id, draft.clone()).map(|planned| Step::Write(Box::new(planned)))
+            },
+            move |step, txn| match step {
+                Step::Answered(event_id) => Ok(event_id),
+                Step::Write(planned) => {
+                    let event_id = planned.pdu.owned_event_id();
+                    local::write(&write_core, txn, *planned, write_key.as_ref().map(TxnKey::mark))?;
+                    if let Some(key) = &write_key {
+                        key.answer(txn, &sender, &event_id)?;
+                    }
+                    Ok(event_id)
+                }
+            },
+        );
+        let (event_id, position) = self.core.write(send).await?;
+        Ok(Sent { event_id, position })
+    }
+
+    fn check_canonical_alias(&self, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<(), Error> {
+        use ruma::{CanonicalJsonValue, RoomAliasId};
+        let main = content.get("alias").into_iter();
+        let alternatives = content.get("alt_aliases").and_then(CanonicalJsonValue::as_array).into_iter().flatten();
+        let bad = |message: String| {
+            Error::matrix(http::StatusCode::BAD_REQUEST, ruma::api::error::ErrorKind::BadAlias, message)
+        };
+        let snapshot = self.core.snapshot()?;
+        for alias in main.chain(alternatives).filter(|value| !value.is_null()) {
+            let parsed = alias.as_str().and_then(|alias| <&RoomAliasId>::try_from(alias).ok());
+            let Some(alias) = parsed else {
+                let invalid = ruma::api::error::ErrorKind::InvalidParam;
+                return Err(Error::matrix(http::StatusCode::BAD_REQUEST, invalid, "an alias is not of the form #name:server"));
+            };
+            if !self.core.identity().is_ours(alias.server_name()) {
+                continue;
+            }
+            let row = snapshot.view().get(tables::ALIASES, alias)?;
+            if row.is_none_or(|row| row.room_id != room_id) {
+                return Err(bad(format!("{alias} does not point to this room")));
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Answered(OwnedEventId),
+    Write(Box<local::Planned>),
+}
+
+/// The scope of a transaction id: the device and what is asked of which room.
+#[derive(Clone)]
+struct TxnKey {
+    device_id: ruma::OwnedDeviceId,
+    txn_id: OwnedTransactionId,
+    scope: String,
+}
+
+impl TxnKey {
+    fn new(draft: &EventDraft, room_id: &RoomId, txn: ClientTxn<'_>) -> Self {
+        let target = draft.redacts.as_deref().map_or("", EventId::as_str);
+        let scope = format!("{room_id}/{}/{target}/{}", draft.kind, txn.txn_id);
+        Self { device_id: txn.device_id.to_owned(), txn_id: txn.txn_id.to_owned(), scope }
+    }
+
+    fn answered(&self, view: View<'_>, user_id: &UserId) -> Result<Option<OwnedEventId>, Error> {
+        let answer = view.get(tables::TXN_IDS, (user_id, &*self.device_id, self.scope.as_str()))?;
+        Ok(answer.and_then(|id| OwnedEventId::try_from(id).ok()))
+    }
+
+    fn answer(
+        &self,
+        txn: &mut WriteTxn<'_>,
+        user_id: &UserId,
+        event_id: &EventId,
+    ) -> Result<(), millpond_store::Error> {
+        txn.put(tables::TXN_IDS, (user_id, &*self.device_id, self.scope.as_str()), &event_id.to_string())
+    }
+
+    /// What the event's row says about its sender's device.
+    fn mark(&self) -> Box<str> {
+        format!("{}\0{}", self.device_id, self.txn_id).into()
+    }
+}
