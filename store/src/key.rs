@@ -193,14 +193,22 @@ pub(crate) use short_id;
 macro_rules! foreign_short_id {
     ($name:ident) => {
         impl $crate::key::AsKey<$name> for $name {
-            fn encode(&self, out: &mut Vec<u8>) { $crate::key::AsKey::<u64>::encode(&self.0, out); }
+            fn encode(&self, out: &mut Vec<u8>) {
+                $crate::key::AsKey::<u64>::encode(&self.0, out);
+            }
         }
         impl $crate::key::Key for $name {
-            fn decode(bytes: &mut &[u8]) -> Result<Self, String> { <u64 as $crate::key::Key>::decode(bytes).map(Self) }
+            fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+                <u64 as $crate::key::Key>::decode(bytes).map(Self)
+            }
         }
         impl $crate::value::Value for $name {
-            fn encode(&self) -> std::borrow::Cow<'_, [u8]> { self.0.to_be_bytes().to_vec().into() }
-            fn decode(bytes: &[u8]) -> Result<Self, String> { <u64 as $crate::key::Key>::decode(&mut &*bytes).map(Self) }
+            fn encode(&self) -> std::borrow::Cow<'_, [u8]> {
+                self.0.to_be_bytes().to_vec().into()
+            }
+            fn decode(bytes: &[u8]) -> Result<Self, String> {
+                <u64 as $crate::key::Key>::decode(&mut &*bytes).map(Self)
+            }
         }
     };
 }

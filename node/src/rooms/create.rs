@@ -9,11 +9,18 @@ use millpond_matrix::{
     create_room::{self, InitialState, NewRoom},
     rules::rules,
 };
-use millpond_store::{WriteTxn, job, rows::{Alias, Room}, tables};
+use millpond_store::{
+    WriteTxn, job,
+    rows::{Alias, Room},
+    tables,
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId,
     api::{
-        client::room::{Visibility, create_room::v3::{Request, RoomPreset}},
+        client::room::{
+            Visibility,
+            create_room::v3::{Request, RoomPreset},
+        },
         error::ErrorKind,
     },
     serde::Raw,
@@ -120,7 +127,8 @@ impl Rooms {
         let snapshot = self.core.snapshot()?;
         let profile = |user: &UserId| membership::profile(&self.core, snapshot.view(), user);
         let invite = request.invite.iter().filter(|user| *user != creator);
-        let invite = invite.map(|user| Ok((user.clone(), profile(user)?))).collect::<Result<Vec<(OwnedUserId, _)>, Error>>()?;
+        let invite =
+            invite.map(|user| Ok((user.clone(), profile(user)?))).collect::<Result<Vec<(OwnedUserId, _)>, Error>>()?;
         let new_room = NewRoom {
             creator: creator.to_owned(),
             creator_profile: profile(creator)?,

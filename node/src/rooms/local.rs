@@ -36,7 +36,8 @@ pub(crate) struct Planned {
 /// # Errors
 /// 403 when the auth rules refuse it, 400 or 413 when its content cannot be an event, 404 for an unknown room.
 pub(crate) fn plan(core: &Core, view: View<'_>, room_id: &RoomId, draft: EventDraft) -> Result<Planned, Error> {
-    let room = rows::room(view, room_id)?.ok_or_else(|| Error::not_found(format!("room {room_id} is not known here")))?;
+    let room =
+        rows::room(view, room_id)?.ok_or_else(|| Error::not_found(format!("room {room_id} is not known here")))?;
     let rules = rules(&room.1.version).map_err(|e| Error::internal(e.to_string()))?;
     let reader = StoredRoom::new(view, room.0, &room.1);
     let pdu = build::next(&reader, rules, room_id, draft, &signer(core)).map_err(build_error)?;

@@ -137,9 +137,8 @@ impl Rooms {
     /// Storage errors. Rooms whose rules refuse the change keep the old one.
     pub async fn refresh_profile(&self, user_id: &UserId) -> Result<(), Error> {
         for room_id in self.joined(user_id)? {
-            let changed = self
-                .change_membership(user_id, &room_id, user_id, Action::Join, CanonicalJsonObject::new())
-                .await;
+            let changed =
+                self.change_membership(user_id, &room_id, user_id, Action::Join, CanonicalJsonObject::new()).await;
             match changed {
                 Err(Error::Matrix { .. }) | Ok(()) => {}
                 Err(error) => return Err(error),
@@ -150,9 +149,8 @@ impl Rooms {
 }
 
 fn check_state(action: Action, before: Option<&MembershipState>, target: &UserId) -> Result<(), Error> {
-    let bad_state = |message: String| {
-        Error::matrix(http::StatusCode::FORBIDDEN, ruma::api::error::ErrorKind::BadState, message)
-    };
+    let bad_state =
+        |message: String| Error::matrix(http::StatusCode::FORBIDDEN, ruma::api::error::ErrorKind::BadState, message);
     match (action, before) {
         (Action::Unban, Some(MembershipState::Ban)) => Ok(()),
         (Action::Unban, _) => Err(bad_state(format!("{target} is not banned"))),

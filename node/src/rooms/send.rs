@@ -117,11 +117,15 @@ impl Rooms {
             Error::matrix(http::StatusCode::BAD_REQUEST, ruma::api::error::ErrorKind::BadAlias, message)
         };
         let snapshot = self.core.snapshot()?;
-        for alias in main.chain(alternatives).filter(|value| !value.is_null()) {
+        for alias in main.chain(alternatives).filter(|value| !matches!(value, CanonicalJsonValue::Null)) {
             let parsed = alias.as_str().and_then(|alias| <&RoomAliasId>::try_from(alias).ok());
             let Some(alias) = parsed else {
                 let invalid = ruma::api::error::ErrorKind::InvalidParam;
-                return Err(Error::matrix(http::StatusCode::BAD_REQUEST, invalid, "an alias is not of the form #name:server"));
+                return Err(Error::matrix(
+                    http::StatusCode::BAD_REQUEST,
+                    invalid,
+                    "an alias is not of the form #name:server",
+                ));
             };
             if !self.core.identity().is_ours(alias.server_name()) {
                 continue;

@@ -5,7 +5,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EventShort, RoomShort, StateGroup, StateKeyShort};
+use super::{EventShort, StateGroup, StateKeyShort};
 use crate::value::cbor_value;
 
 /// What is fixed about a room.
