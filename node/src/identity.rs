@@ -1,23 +1,51 @@
-//! Who this node is: its server name and the key that signs its events. "Ours" is asked of [`Identity::is_ours`], never
-//! compared with a global.
+//! Who this node is (overlay.md, "Names and keys"): the identity key names it and signs nothing but the key document; a
+//! separate signing key signs events. "Ours" is asked of [`Identity::is_ours`], never compared with a global.
 
 use std::sync::Arc;
 
+use millpond_mailbox::{
+    identity::IdentityKey, key_document::KeyDocument, name::NodeName, signing_key::SigningKey, xwing::XWingSecret,
+};
 use ruma::{OwnedServerName, ServerName, UserId, signatures::Ed25519KeyPair};
 
-/// The node's name and signing key. Cloning is cheap.
+mod files;
+
+pub(crate) use files::write_private;
+
+pub use files::KeyFileError;
+
+/// The node's name and keys. Cloning is cheap.
 #[derive(Clone)]
 pub struct Identity(Arc<Inner>);
 
 struct Inner {
     server_name: OwnedServerName,
+    identity_key: IdentityKey,
+    intro_secret: XWingSecret,
     signing_key: Ed25519KeyPair,
+    key_document: KeyDocument,
 }
 
 impl Identity {
-    /// An identity of known parts.
-    pub fn new(server_name: OwnedServerName, signing_key: Ed25519KeyPair) -> Self {
-        Self(Arc::new(Inner { server_name, signing_key }))
+    /// Reads the keys of a data directory, or makes them at first run. The files are readable by their owner only.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or does not hold a key.
+    pub fn load_or_create(data_dir: &std::path::Path) -> Result<Self, KeyFileError> {
+        let (identity, signing, intro) = files::load_or_create(data_dir)?;
+        Self::of_keys(identity, &signing, intro)
+    }
+
+    fn of_keys(
+        identity_key: IdentityKey,
+        signing: &SigningKey,
+        intro_secret: XWingSecret,
+    ) -> Result<Self, KeyFileError> {
+        let key_document = files::document(&identity_key, signing, &intro_secret)?;
+        let name = key_document.name().as_str();
+        let server_name = OwnedServerName::try_from(name).expect("56 base32 characters and .onion are a server name");
+        let signing_key = files::ruma_key(signing);
+        Ok(Self(Arc::new(Inner { server_name, identity_key, intro_secret, signing_key, key_document })))
     }
 
     /// The server name: the part after the colon of our users' ids.
@@ -25,9 +53,29 @@ impl Identity {
         &self.0.server_name
     }
 
+    /// The server name as the overlay knows it.
+    pub fn node_name(&self) -> &NodeName {
+        self.0.key_document.name()
+    }
+
     /// The key that signs events and requests.
     pub fn signing_key(&self) -> &Ed25519KeyPair {
         &self.0.signing_key
+    }
+
+    /// The key that names the node; for the overlay.
+    pub fn identity_key(&self) -> &IdentityKey {
+        &self.0.identity_key
+    }
+
+    /// What introductions are opened with; for the overlay.
+    pub fn intro_secret(&self) -> &XWingSecret {
+        &self.0.intro_secret
+    }
+
+    /// The document that others verify our signatures with.
+    pub fn key_document(&self) -> &KeyDocument {
+        &self.0.key_document
     }
 
     /// Whether a server name is this node's.

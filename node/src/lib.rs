@@ -10,6 +10,7 @@ mod error;
 pub mod identity;
 pub mod notify;
 pub mod rooms;
+pub mod start;
 
 pub use crate::{core::Core, error::Error};
 

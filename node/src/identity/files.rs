@@ -1,0 +1,191 @@
+//! The key files: `keys/identity`, `keys/signing`, `keys/intro` under the data directory, 0600, each 32 bytes in unpadded
+//! base64 on one line; `keys/signing` has the generation before it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use data_encoding::BASE64_NOPAD;
+use millpond_mailbox::{
+    identity::IdentityKey,
+    key_document::{DocumentKeys, KeyDocument},
+    signing_key::{Generation, SigningKey},
+    xwing::XWingSecret,
+};
+use ruma::signatures::Ed25519KeyPair;
+use zeroize::Zeroizing;
+
+/// Why the node's keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file or its folder cannot be read or written.
+    #[error("cannot {doing} the key file {path}: {source}")]
+    Io {
+        /// Read or write.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error(
+        "the key file {path} is damaged: it should hold {wanted}; restore it from a backup - without it this node is not itself"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+    },
+    /// The keys are there and make no valid key document.
+    #[error("the node's keys make no valid key document: {0}")]
+    Document(String),
+}
+
+pub(super) fn load_or_create(data_dir: &Path) -> Result<(IdentityKey, SigningKey, XWingSecret), KeyFileError> {
+    let folder = data_dir.join("keys");
+    let create = || {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder)
+    };
+    create().map_err(|source| KeyFileError::Io { doing: "make the folder of", path: folder.clone(), source })?;
+    let (_, identity) = load_or_create_seed(&folder.join("identity"), None)?;
+    let (generation, signing) = load_or_create_seed(&folder.join("signing"), Some(Generation::FIRST))?;
+    let (_, intro) = load_or_create_seed(&folder.join("intro"), None)?;
+    let generation = generation.unwrap_or(Generation::FIRST);
+    let keys = (
+        IdentityKey::from_seed(&identity),
+        SigningKey::from_seed(generation, &signing),
+        XWingSecret::from_bytes(*intro),
+    );
+    Ok(keys)
+}
+
+type Seed = Zeroizing<[u8; 32]>;
+
+fn load_or_create_seed(path: &Path, first: Option<Generation>) -> Result<(Option<Generation>, Seed), KeyFileError> {
+    match fs::read_to_string(path) {
+        Ok(text) => parse(&Zeroizing::new(text), first.is_some()).ok_or_else(|| KeyFileError::Damaged {
+            path: path.to_owned(),
+            wanted: if first.is_some() { "a generation and 43 base64 characters" } else { "43 base64 characters" },
+        }),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            let seed = Zeroizing::new(rand::random::<[u8; 32]>());
+            let text = Zeroizing::new(BASE64_NOPAD.encode(&*seed));
+            let line = Zeroizing::new(match first {
+                Some(generation) => format!("{} {}\n", generation.0, *text),
+                None => format!("{}\n", *text),
+            });
+            write_private(path, line.as_bytes()).map_err(|source| KeyFileError::Io {
+                doing: "write",
+                path: path.to_owned(),
+                source,
+            })?;
+            Ok((first, seed))
+        }
+        Err(source) => Err(KeyFileError::Io { doing: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn parse(text: &str, with_generation: bool) -> Option<(Option<Generation>, Seed)> {
+    let text = text.trim_end();
+    let (generation, seed) = match text.split_once(' ') {
+        Some((generation, seed)) if with_generation => (Some(Generation(generation.parse().ok()?)), seed),
+        None if !with_generation => (None, text),
+        _ => return None,
+    };
+    let bytes = Zeroizing::new(BASE64_NOPAD.decode(seed.as_bytes()).ok()?);
+    Some((generation, Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?)))
+}
+
+/// Writes a new file that only its owner can read, so that it is whole on the disk or not there.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    match path.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn document(
+    identity: &IdentityKey,
+    signing: &SigningKey,
+    intro: &XWingSecret,
+) -> Result<KeyDocument, KeyFileError> {
+    let keys = DocumentKeys {
+        generation: signing.generation(),
+        current: &[signing],
+        old: &BTreeMap::new(),
+        intro_key: Some(&intro.public()),
+    };
+    KeyDocument::build(identity, &keys).map_err(|e| KeyFileError::Document(e.to_string()))
+}
+
+/// The same key in ruma's type: it takes PKCS#8, whose version 1 form for Ed25519 is a fixed head and the seed (RFC 8410).
+pub(super) fn ruma_key(signing: &SigningKey) -> Ed25519KeyPair {
+    let mut der = Zeroizing::new(PKCS8_HEAD.to_vec());
+    der.extend_from_slice(&*signing.to_seed());
+    let id = signing.key_id();
+    let version = id.as_str().strip_prefix("ed25519:").unwrap_or(id.as_str()).to_owned();
+    Ed25519KeyPair::from_der(&der, version).expect("32 bytes after the head are a PKCS#8 document")
+}
+
+const PKCS8_HEAD: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+#[cfg(test)]
+mod tests {
+    use super::super::Identity;
+
+    #[test]
+    fn the_node_is_the_same_after_a_restart_and_its_keys_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::load_or_create(dir.path()).unwrap();
+        let second = Identity::load_or_create(dir.path()).unwrap();
+        assert_eq!(first.server_name(), second.server_name());
+        assert_eq!(first.key_document().as_bytes(), second.key_document().as_bytes());
+        assert_eq!(first.signing_key().public_key(), second.signing_key().public_key());
+        #[cfg(unix)]
+        for name in ["identity", "signing", "intro"] {
+            use std::os::unix::fs::MetadataExt;
+            let mode = std::fs::metadata(dir.path().join("keys").join(name)).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_named_and_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        Identity::load_or_create(dir.path()).unwrap();
+        let path = dir.path().join("keys/signing");
+        std::fs::write(&path, "not a key").unwrap();
+        let Err(error) = Identity::load_or_create(dir.path()) else { panic!("accepted a damaged key") };
+        assert!(error.to_string().contains("keys/signing"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a key");
+    }
+
+    #[test]
+    fn ruma_signs_with_the_key_of_the_document() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let keys: Vec<_> = identity.key_document().verify_keys().iter().collect();
+        let [(id, key)] = keys[..] else { panic!("one key expected") };
+        assert_eq!(key.as_bytes(), &identity.signing_key().public_key());
+        assert_eq!(id.as_str(), format!("ed25519:{}", identity.signing_key().version()));
+    }
+}

@@ -1,0 +1,87 @@
+//! Starting a node: the data directory, its keys, its secrets, its database.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use millpond_store::{Options, Store};
+
+use crate::{
+    Core, NodeHandle,
+    clock::Clock,
+    config::Config,
+    identity::{self, Identity, KeyFileError},
+    notify::Notifier,
+};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made or read.
+    #[error("cannot use the data directory {path}: {source}")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] millpond_store::Error),
+}
+
+/// Opens the core of a node: everything that needs no runtime and no network.
+///
+/// # Errors
+/// When the data directory, the keys or the database cannot be used.
+pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
+    let dir = config.data_dir.clone();
+    let failed = |source| StartError::DataDir { path: dir.clone(), source };
+    private_dir(&dir).map_err(failed)?;
+    if config.registration_token.is_empty() {
+        config.registration_token = secret_file(&dir.join("registration_token")).map_err(failed)?;
+    }
+    let identity = Identity::load_or_create(&dir)?;
+    let notifier = Notifier::default();
+    let observer = notifier.clone();
+    let options = Options {
+        cache_bytes: config.store_cache_bytes,
+        observer: Box::new(move |commit| observer.commit(commit)),
+        inline: false,
+    };
+    let store = Store::open(&dir.join("millpond.redb"), options)?;
+    Ok(NodeHandle::new(Core::new(store, identity, notifier, Clock::system(), config)))
+}
+
+/// The bearer token of `/_millpond/v1`: who can read the data directory may use it.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn admin_token(data_dir: &Path) -> io::Result<String> {
+    secret_file(&data_dir.join("admin_token"))
+}
+
+/// Reads a secret of one line, or makes it.
+fn secret_file(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim_end().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = data_encoding::BASE32_NOPAD.encode(&rand::random::<[u8; 20]>()).to_lowercase();
+            identity::write_private(path, format!("{secret}\n").as_bytes())?;
+            Ok(secret)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
