@@ -38,12 +38,14 @@ macro_rules! tables {
         pub(crate) const COUNT: usize = Index::Count as usize;
         /// The names of all tables, in the order of their indices.
         pub(crate) const NAMES: [&str; COUNT] = [$(stringify!($name)),*];
-        /// Decodes every row of every table; calls `found` for each that does not.
-        pub(crate) fn decode_all(view: &$crate::View<'_>, mut found: impl FnMut(String)) -> Result<(), $crate::Error> {
+        /// Decodes every row of every table and counts them; calls `found` for each that does not decode.
+        pub(crate) fn decode_all(view: &$crate::View<'_>, mut found: impl FnMut(String)) -> Result<u64, $crate::Error> {
+            let mut rows = 0;
             $(for row in view.scan($name, ())? {
+                rows += 1;
                 match row { Err($crate::Error::Corrupt { table, why }) => found(format!("{table}: {why}")), other => { other?; } }
             })*
-            Ok(())
+            Ok(rows)
         }
     };
 }

@@ -91,6 +91,8 @@ tables! {
 
     // Between nodes.
 
+    /// The overlay's records: (kind, id in hex) to opaque, secret bytes.
+    LINKS: (u8, String) => Vec<u8>;
     /// What is owed to each destination: (destination, position).
     OUTBOX: (OwnedServerName, u64) => OutboxItem;
 }
