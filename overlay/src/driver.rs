@@ -1,0 +1,338 @@
+//! The one task that owns all links: takes commands, incoming streams and finished work in turn, feeds the pure machines of `millpond_mailbox`, and
+//! makes what they return durable before it leaves. It never waits for the network or the node, only for the link store.
+
+mod contact;
+mod held;
+mod inbound;
+mod intro;
+mod links;
+mod outbound;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_mailbox::contact_link::ContactLink;
+use millpond_mailbox::introduction::Introduction;
+use millpond_mailbox::key_document::KeyDocument;
+use millpond_mailbox::link::StreamOwner;
+use millpond_mailbox::message::Message;
+use millpond_mailbox::name::NodeName;
+use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::stream::HintTable;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::error::{Error, RouteError};
+use crate::event::{Arrival, Event, LinkInfo};
+use crate::gate::{Gate, Hourly};
+use crate::hello::Hello;
+use crate::http::body::Budget;
+use crate::http::client::Channel;
+use crate::limits::Limits;
+use crate::me::Me;
+use crate::store::LinkStore;
+use crate::tasks::Tasks;
+use crate::transport::{Address, Incoming, Transport};
+use held::Held;
+pub(crate) use held::StreamId;
+pub use intro::OpenedIntro;
+
+/// What handles and our own tasks ask of the driver.
+pub(crate) enum Command {
+    /// A stream to send requests on.
+    Lease {
+        to: NodeName,
+        reply: Waiter,
+    },
+    /// A stream turned out to be closed.
+    Broken {
+        to: NodeName,
+        stream: StreamId,
+    },
+    Listen {
+        reply: oneshot::Sender<Result<Vec<Address>, Error>>,
+    },
+    Offer {
+        reply: oneshot::Sender<Result<ContactLink, Error>>,
+    },
+    Accept {
+        link: ContactLink,
+        reply: oneshot::Sender<Result<LinkId, Error>>,
+    },
+    Confirm {
+        peer: NodeName,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Remove {
+        peer: NodeName,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Forget {
+        id: LinkId,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Introduce {
+        to: KeyDocument,
+        room_id: String,
+        reply: oneshot::Sender<Result<Introduction, Error>>,
+    },
+    OpenIntro {
+        intro: Introduction,
+        reply: oneshot::Sender<Result<OpenedIntro, Error>>,
+    },
+    TakeIntro {
+        carrier: NodeName,
+        opened: OpenedIntro,
+        reply: oneshot::Sender<Result<Vec<Introduction>, Error>>,
+    },
+    SetKeyDocument {
+        document: KeyDocument,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    KeyDocument {
+        peer: NodeName,
+        reply: oneshot::Sender<Result<KeyDocument, Error>>,
+    },
+    /// A peer said hello on a stream that he opened.
+    Hello {
+        link: LinkId,
+        stream: StreamId,
+        hello: Hello,
+        reply: oneshot::Sender<Hello>,
+    },
+    /// A message of first contact came in.
+    Contact {
+        link: LinkId,
+        stream: StreamId,
+        message: Message,
+    },
+    /// A stream's task has ended.
+    StreamEnded {
+        link: LinkId,
+        stream: StreamId,
+    },
+}
+
+/// Somebody who waits for a stream.
+pub(crate) type Waiter = oneshot::Sender<Result<Lease, RouteError>>;
+
+/// A stream to send requests on.
+pub(crate) struct Lease {
+    pub(crate) channel: Channel,
+    pub(crate) stream: StreamId,
+}
+
+/// What a finished task brings back.
+enum Done {
+    Opening(inbound::Opening),
+    Accepted(inbound::Accepted),
+    Opened(links::Opened),
+    Dialled(contact::Dialled),
+    Nothing,
+}
+
+/// Everything the driver is started with.
+pub(crate) struct Parts {
+    pub(crate) me: Me,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) store: Arc<dyn LinkStore>,
+    pub(crate) transports: Vec<Arc<dyn Transport>>,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) published: watch::Sender<Arc<[LinkInfo]>>,
+    pub(crate) commands: (mpsc::Sender<Command>, mpsc::Receiver<Command>),
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: Tasks,
+}
+
+/// The state of the driver.
+pub(crate) struct Driver {
+    me: Me,
+    limits: Arc<Limits>,
+    store: Arc<dyn LinkStore>,
+    transports: Vec<Arc<dyn Transport>>,
+    arrivals: mpsc::Sender<Arrival>,
+    events: broadcast::Sender<Event>,
+    published: watch::Sender<Arc<[LinkInfo]>>,
+    to_self: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    incoming: mpsc::Receiver<Incoming>,
+    /// Keeps `incoming` open while no transport runs.
+    incoming_sender: mpsc::Sender<Incoming>,
+    closing: CancellationToken,
+    links: BTreeMap<LinkId, Held>,
+    hints: HintTable<StreamOwner>,
+    gate: Gate,
+    attempts: Hourly<LinkId>,
+    intro_attempts: Hourly<NodeName>,
+    budget: Budget,
+    tasks: Tasks,
+    work: JoinSet<Done>,
+    next_stream: u64,
+    told: Vec<Address>,
+}
+
+impl Driver {
+    /// Loads what is stored and starts the transports.
+    pub(crate) async fn new(parts: Parts) -> Result<Self, Error> {
+        let (incoming_sender, incoming) = mpsc::channel(parts.limits.unauthenticated_streams);
+        let stored = held::load(&*parts.store).await?;
+        for transport in &parts.transports {
+            let started = transport.start(incoming_sender.clone());
+            started.map_err(|source| Error::Transport { doing: "start a transport", source })?;
+        }
+        let limits = parts.limits;
+        let mut driver = Self {
+            me: parts.me,
+            gate: Gate::new(limits.unauthenticated_streams, limits.unauthenticated_per_source),
+            attempts: Hourly::new(limits.first_contacts_per_hour),
+            intro_attempts: Hourly::new(limits.introductions_per_hour),
+            budget: Budget::new(limits.body_budget),
+            limits,
+            store: parts.store,
+            transports: parts.transports,
+            arrivals: parts.arrivals,
+            events: parts.events,
+            published: parts.published,
+            to_self: parts.commands.0,
+            commands: parts.commands.1,
+            incoming,
+            incoming_sender,
+            closing: parts.closing,
+            links: stored.links,
+            hints: HintTable::new(clock::now().day()),
+            tasks: parts.tasks,
+            work: JoinSet::new(),
+            next_stream: 0,
+            told: stored.told,
+        };
+        driver.rebuild_hints();
+        driver.publish();
+        Ok(driver)
+    }
+
+    /// Runs until the overlay closes, then ends every stream, task and transport.
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let closing = self.closing.clone();
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => break,
+                Some(command) = self.commands.recv() => self.on_command(command).await,
+                Some(incoming) = self.incoming.recv() => self.on_incoming(incoming),
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => self.on_done(done).await,
+                    Err(error) => tracing::error!(%error, "a task of the overlay failed"),
+                },
+                _ = tick.tick() => self.on_tick().await,
+            }
+        }
+        self.end().await;
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Lease { to, reply } => self.on_lease(&to, reply),
+            Command::Broken { to, stream } => self.on_broken(&to, stream),
+            Command::Listen { reply } => respond(reply, self.listen().await),
+            Command::Offer { reply } => respond(reply, self.offer().await),
+            Command::Accept { link, reply } => respond(reply, self.accept(&link).await),
+            Command::Confirm { peer, reply } => respond(reply, self.confirm(&peer).await),
+            Command::Remove { peer, reply } => respond(reply, self.remove(&peer).await),
+            Command::Forget { id, reply } => respond(reply, self.drop_link(id).await),
+            Command::Introduce { to, room_id, reply } => respond(reply, self.introduce(&to, &room_id).await),
+            Command::OpenIntro { intro, reply } => respond(reply, self.open_intro(&intro)),
+            Command::TakeIntro { carrier, opened, reply } => respond(reply, self.take_intro(&carrier, opened).await),
+            Command::SetKeyDocument { document, reply } => respond(reply, self.set_key_document(document)),
+            Command::KeyDocument { peer, reply } => respond(reply, self.key_document_of(&peer)),
+            Command::Hello { link, stream, hello, reply } => self.on_hello(link, stream, hello, reply).await,
+            Command::Contact { link, stream, message } => self.on_contact(link, stream, message).await,
+            Command::StreamEnded { link, stream } => self.on_stream_ended(link, stream),
+        }
+    }
+
+    async fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Opening(opening) => self.on_opening(opening),
+            Done::Accepted(accepted) => self.on_accepted(accepted),
+            Done::Opened(opened) => self.on_opened(opened).await,
+            Done::Dialled(dialled) => self.on_dialled(dialled),
+            Done::Nothing => {}
+        }
+    }
+
+    async fn on_tick(&mut self) {
+        if self.hints.day() != clock::now().day() {
+            self.rebuild_hints();
+        }
+        self.close_idle();
+        self.tend_contacts().await;
+    }
+
+    async fn listen(&mut self) -> Result<Vec<Address>, Error> {
+        let mut told = Vec::new();
+        let mut failed = None;
+        for transport in &self.transports {
+            let earlier = self.told.iter().filter(|address| transport.carries(address)).cloned().collect();
+            match transport.listen(earlier).await {
+                Ok(addresses) => told.extend(addresses),
+                Err(source) => failed = Some(source),
+            }
+        }
+        match failed {
+            Some(source) if told.is_empty() => return Err(Error::Transport { doing: "listen for contacts", source }),
+            Some(error) => tracing::warn!(%error, "one of the transports cannot listen"),
+            None => {}
+        }
+        if told != self.told {
+            self.save(vec![held::told_record(&told)], "remember the listening addresses").await?;
+            self.told = told.clone();
+        }
+        Ok(told)
+    }
+
+    fn set_key_document(&mut self, document: KeyDocument) -> Result<(), Error> {
+        self.me.set_key_document(document)
+    }
+
+    /// Our addresses as they are now.
+    fn addresses(&self) -> Vec<Address> {
+        self.transports.iter().flat_map(|transport| transport.local_addresses()).collect()
+    }
+
+    fn stream_id(&mut self) -> StreamId {
+        self.next_stream += 1;
+        StreamId(self.next_stream)
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody listens for events: then nobody wants them, and `links` tells the state.
+        let _ = self.events.send(event);
+    }
+
+    async fn end(mut self) {
+        self.commands.close();
+        self.links.values_mut().for_each(Held::close);
+        self.work.shutdown().await;
+        self.tasks.end(GRACE).await;
+        for transport in &self.transports {
+            transport.stop().await;
+        }
+        drop(self.incoming_sender);
+    }
+}
+
+/// The asker may have gone; what was done stays done.
+fn respond<T>(reply: oneshot::Sender<T>, value: T) {
+    let _ = reply.send(value);
+}
+
+/// How often idle streams, the day and expired offers are looked at.
+const TICK: Duration = Duration::from_secs(15);
+/// What open requests have to finish in when the overlay closes.
+const GRACE: Duration = Duration::from_secs(1);

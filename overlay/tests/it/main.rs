@@ -1,0 +1,4 @@
+//! Overlays talking to each other, over memory and over real libp2p on 127.0.0.1.
+
+mod contact;
+mod support;
