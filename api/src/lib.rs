@@ -1,1 +1,16 @@
 //! HTTP: turns client-server, server-server and `/_millpond` requests into calls on `millpond-node`.
+//!
+//! [`App`] answers requests, [`serve`] brings them in from listeners. An endpoint is one file with one `handler`,
+//! written with [`glue`].
+
+mod app;
+mod client;
+mod cors;
+pub mod glue;
+mod hosts;
+mod serve;
+
+pub use crate::{
+    app::App,
+    serve::{Error, Listener, serve},
+};

@@ -31,6 +31,8 @@ pub struct Config {
     pub store_cache_bytes: usize,
     /// URL at which clients reach us, for `/.well-known/matrix/client`.
     pub client_base_url: String,
+    /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
+    pub allowed_hosts: Vec<String>,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
 }
@@ -57,6 +59,7 @@ impl Config {
             max_upload_bytes: 100 << 20,
             store_cache_bytes: 32 << 20,
             client_base_url: "http://127.0.0.1:8008".to_owned(),
+            allowed_hosts: Vec::new(),
             turn: None,
         }
     }

@@ -1,0 +1,69 @@
+//! The client listener's application: host check, CORS, routing, and an answer whatever happens inside.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{Router, body::Body, response::Response};
+use futures::FutureExt;
+use http::{Method, Request, StatusCode};
+use millpond_node::{Error, NodeHandle};
+use ruma::api::error::ErrorKind;
+use tower::Service;
+
+use crate::{
+    client, cors,
+    glue::{Routes, error_response},
+    hosts::Hosts,
+};
+
+/// Answers HTTP requests of clients. Cloning is cheap.
+#[derive(Clone)]
+pub struct App {
+    router: Router,
+    hosts: Arc<Hosts>,
+}
+
+impl App {
+    /// The application over a node.
+    pub fn new(node: NodeHandle) -> Self {
+        let hosts = Arc::new(Hosts::new(node.core.config()));
+        let mut routes = Routes::default();
+        client::routes(&mut routes);
+        let router = routes.into_router().fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+        Self { router: router.with_state(node), hosts }
+    }
+
+    /// Answers one request. Dropping the future abandons it; what was written by then stays written.
+    pub async fn answer(&self, request: Request<Body>) -> Response {
+        if let Err(refusal) = self.hosts.check(&request) {
+            return error_response(&refusal);
+        }
+        let cors = cors::applies(request.uri().path());
+        if cors && request.method() == Method::OPTIONS {
+            return cors::preflight();
+        }
+        let mut router = self.router.clone();
+        let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                tracing::error!("a request handler panicked; the request was answered with 500");
+                error_response(&Error::internal("The homeserver hit a bug while answering; see its log"))
+            }
+        };
+        if cors {
+            cors::add_headers(response.headers_mut());
+        }
+        response
+    }
+}
+
+async fn unknown_path() -> Response {
+    let message = "This homeserver has no such endpoint";
+    error_response(&Error::matrix(StatusCode::NOT_FOUND, ErrorKind::Unrecognized, message))
+}
+
+async fn wrong_method(method: Method) -> Response {
+    let message = format!("This endpoint does not take {method}");
+    error_response(&Error::matrix(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Unrecognized, message))
+}

@@ -1,0 +1,31 @@
+//! The one place where axum meets ruma. A handler is
+//!
+//! ```ignore
+//! pub(crate) async fn handler(rooms: Rooms, args: Args<send_message_event::v3::Request>)
+//!     -> Result<send_message_event::v3::Response, Error>
+//! ```
+//!
+//! with zero to three services of the node, then [`Args`]; it is registered with `routes.add(send::handler)` under every
+//! path that ruma knows for the request. Authentication follows from the request type: `args.sender` is a
+//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, or `()`. It may return prebuilt JSON or a stream with
+//! [`Http`], and take the body as a stream with [`Upload`].
+
+mod answer;
+mod args;
+mod auth;
+mod body;
+mod failure;
+mod handler;
+mod routes;
+
+pub use self::{
+    answer::{Answer, Http},
+    args::{Args, Arguments, Upload},
+    auth::{ClientAddr, Scheme},
+    failure::error_response,
+    handler::{Handler, Service},
+    routes::Routes,
+};
+
+/// The body limit of most endpoints, in bytes. An event has at most 65,536; key uploads and backups have the most.
+pub const JSON_LIMIT: usize = 4 << 20;

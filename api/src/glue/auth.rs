@@ -1,0 +1,69 @@
+//! Authentication by the scheme that the request's metadata names.
+
+use std::net::IpAddr;
+
+use http::{Request, StatusCode};
+use millpond_node::{Error, NodeHandle, accounts::Sender};
+use ruma::api::{
+    auth_scheme::{
+        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
+        NoAuthentication,
+    },
+    error::ErrorKind,
+};
+
+/// The address that a connection comes from: an extension of its requests.
+#[derive(Clone, Copy)]
+pub struct ClientAddr(pub IpAddr);
+
+/// An authentication scheme that we can check.
+pub trait Scheme: AuthScheme {
+    /// Who it says the sender is.
+    type Who: Send;
+
+    /// Checks the request's credentials.
+    ///
+    /// # Errors
+    /// 401 `M_MISSING_TOKEN` or `M_UNKNOWN_TOKEN`.
+    fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Self::Who, Error>;
+}
+
+impl Scheme for AccessToken {
+    type Who = Sender;
+    fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Sender, Error> {
+        let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
+        node.accounts.authenticate(&token, address(request))
+    }
+}
+
+impl Scheme for AccessTokenOptional {
+    type Who = Option<Sender>;
+    fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Option<Sender>, Error> {
+        let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
+        token.map(|token| node.accounts.authenticate(&token, address(request))).transpose()
+    }
+}
+
+macro_rules! nobody {
+    ($($scheme:ty),*) => {$(
+        impl Scheme for $scheme {
+            type Who = ();
+            fn who<B>(_: &NodeHandle, _: &Request<B>) -> Result<(), Error> { Ok(()) }
+        }
+    )*};
+}
+nobody!(NoAuthentication, NoAccessToken, AppserviceTokenOptional);
+
+fn address<B>(request: &Request<B>) -> Option<IpAddr> {
+    request.extensions().get::<ClientAddr>().map(|address| address.0)
+}
+
+fn missing(error: &ExtractTokenError) -> Error {
+    let message = match error {
+        ExtractTokenError::MissingAccessToken => {
+            "This endpoint needs an access token: send `Authorization: Bearer TOKEN`".to_owned()
+        }
+        other => format!("The access token cannot be read: {other}"),
+    };
+    Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::MissingToken, message)
+}

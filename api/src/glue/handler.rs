@@ -1,0 +1,59 @@
+//! Handlers: async functions of services and arguments.
+
+use axum::{body::Body, response::Response};
+use http::Request;
+use millpond_node::{Error, NodeHandle};
+
+use super::{answer::Answer, args::Arguments};
+
+/// A service that a handler may ask for.
+pub trait Service: Clone + Send {
+    /// The node's one.
+    fn of(node: &NodeHandle) -> Self;
+}
+
+macro_rules! services {
+    ($($field:ident: $service:ty),* $(,)?) => {$(
+        impl Service for $service {
+            fn of(node: &NodeHandle) -> Self { node.$field.clone() }
+        }
+    )*};
+}
+// One line per service of `NodeHandle`.
+services! {
+    core: millpond_node::Core,
+    accounts: millpond_node::accounts::Accounts,
+    rooms: millpond_node::rooms::Rooms,
+}
+
+/// An async function of up to three services and its arguments. `M` only tells the shapes apart.
+pub trait Handler<M>: Clone + Send + Sync + 'static {
+    /// Its arguments.
+    type Args: Arguments;
+
+    /// Reads the arguments and runs the function.
+    fn handle(&self, node: NodeHandle, request: Request<Body>) -> impl Future<Output = Result<Response, Error>> + Send;
+}
+
+macro_rules! handler {
+    ($($s:ident),*) => {
+        impl<F, Fut, O, A, $($s),*> Handler<(O, A, $($s),*)> for F
+        where
+            F: Fn($($s,)* A) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = Result<O, Error>> + Send,
+            O: Answer,
+            A: Arguments,
+            $($s: Service,)*
+        {
+            type Args = A;
+            async fn handle(&self, node: NodeHandle, request: Request<Body>) -> Result<Response, Error> {
+                let args = A::read(&node, request).await?;
+                self($($s::of(&node),)* args).await?.into_http()
+            }
+        }
+    };
+}
+handler!();
+handler!(S1);
+handler!(S1, S2);
+handler!(S1, S2, S3);

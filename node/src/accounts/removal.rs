@@ -1,0 +1,27 @@
+//! What goes when a device or an account goes. Each part of the node adds what it keeps per device or per user here, so
+//! that all of it leaves in the one transaction that removes the device.
+
+use millpond_store::{Error, Topic, WriteTxn, tables};
+use ruma::{DeviceId, UserId};
+
+/// A device was removed; its row and its token are gone already.
+pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
+    txn.remove_all(tables::TXN_IDS, (user_id, device_id))?;
+    txn.touch(Topic::User(user_id.to_owned()));
+    Ok(())
+}
+
+/// An account was deactivated; its devices were removed already, one by one. `erase`: the user asked to be forgotten as
+/// far as possible.
+pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, _erase: bool) -> Result<(), Error> {
+    txn.remove_all(tables::ACCOUNT_DATA, (user_id,))?;
+    txn.remove_all(tables::ACCOUNT_DATA_LOG, (user_id,))?;
+    txn.touch(Topic::User(user_id.to_owned()));
+    Ok(())
+}
+
+/// A device got another name: others who see the device list should hear of it.
+pub(crate) fn device_renamed(txn: &mut WriteTxn<'_>, user_id: &UserId, _device_id: &DeviceId) -> Result<(), Error> {
+    txn.touch(Topic::User(user_id.to_owned()));
+    Ok(())
+}
