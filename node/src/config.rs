@@ -31,10 +31,23 @@ pub struct Config {
     pub store_cache_bytes: usize,
     /// URL at which clients reach us, for `/.well-known/matrix/client`.
     pub client_base_url: String,
+    /// Direct links with other nodes.
+    pub direct: Direct,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
     pub allowed_hosts: Vec<String>,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
+}
+
+/// How direct links are made. Nothing listens before the user makes or adds a contact.
+#[derive(Clone, Debug, Default)]
+pub struct Direct {
+    /// TCP and UDP port; none: the one of last time, or any.
+    pub port: Option<u16>,
+    /// Local addresses; none: all of this machine.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// Announce this node on the local network, and see others that do.
+    pub visible_nearby: bool,
 }
 
 /// A TURN server with time-limited credentials (TURN REST API).
@@ -59,6 +72,7 @@ impl Config {
             max_upload_bytes: 100 << 20,
             store_cache_bytes: 32 << 20,
             client_base_url: "http://127.0.0.1:8008".to_owned(),
+            direct: Direct::default(),
             allowed_hosts: Vec::new(),
             turn: None,
         }

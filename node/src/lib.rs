@@ -9,7 +9,10 @@ pub mod config;
 mod core;
 mod error;
 pub mod identity;
+pub mod inbox;
+pub mod links;
 pub mod notify;
+pub mod peers;
 pub mod rooms;
 pub mod start;
 
@@ -23,6 +26,12 @@ pub struct NodeHandle {
     pub core: Core,
     /// Accounts, devices, access tokens, logins.
     pub accounts: accounts::Accounts,
+    /// What peers send.
+    pub inbox: inbox::Inbox,
+    /// Links with other nodes.
+    pub links: links::Links,
+    /// Other homeservers.
+    pub peers: peers::Peers,
     /// Rooms.
     pub rooms: rooms::Rooms,
 }
@@ -30,8 +39,15 @@ pub struct NodeHandle {
 impl NodeHandle {
     /// The services over `core`.
     pub fn new(core: Core) -> Self {
-        let accounts = accounts::Accounts::new(core.clone());
-        let rooms = rooms::Rooms::new(core.clone());
-        Self { accounts, rooms, core }
+        let links = links::Links::new(core.clone());
+        let peers = peers::Peers::new(core.clone(), links.clone());
+        Self {
+            accounts: accounts::Accounts::new(core.clone()),
+            inbox: inbox::Inbox::new(core.clone(), peers.clone()),
+            peers,
+            links,
+            rooms: rooms::Rooms::new(core.clone()),
+            core,
+        }
     }
 }

@@ -93,6 +93,14 @@ tables! {
 
     /// The overlay's records: (kind, id in hex) to opaque, secret bytes.
     LINKS: (u8, String) => Vec<u8>;
+    /// What we know of other servers.
+    PEERS: OwnedServerName => Peer;
+    /// Key documents of other servers, as they signed them.
+    KEY_DOCUMENTS: OwnedServerName => Vec<u8>;
+    /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
+    INBOX: u64 => StagedPdu;
+    /// Transactions of peers that were staged: (origin, transaction id), with the time in ms.
+    INBOX_TXNS: (OwnedServerName, String) => u64;
     /// What is owed to each destination: (destination, position).
     OUTBOX: (OwnedServerName, u64) => OutboxItem;
 }

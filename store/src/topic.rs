@@ -13,6 +13,8 @@ pub enum Topic {
     User(OwnedUserId),
     /// There is new work for this destination.
     Outbox(OwnedServerName),
+    /// A link with this server has come up.
+    Link(OwnedServerName),
     /// There are new staged transactions.
     Inbox,
 }

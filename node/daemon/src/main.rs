@@ -1,3 +1,21 @@
-//! The binary `millpond`.
+//! The binary `millpond`: runs a node, and talks to a running one.
 
-fn main() {}
+use clap::Parser;
+
+mod admin;
+mod cli;
+mod logs;
+mod run;
+mod settings;
+
+fn main() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain, on one line each: what failed, and why.
+            eprintln!("millpond: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -122,18 +122,12 @@ pub(crate) fn write(
 ///
 /// # Errors
 /// Storage errors.
-pub(crate) fn write_outlier(
-    txn: &mut WriteTxn<'_>,
-    room: RoomShort,
-    pdu: &CheckedPdu,
-    rejected: bool,
-) -> Result<EventShort, Error> {
+pub(crate) fn write_outlier(txn: &mut WriteTxn<'_>, room: RoomShort, pdu: &Pdu) -> Result<EventShort, Error> {
     if let Some(event) = rows::event_short(txn.view(), pdu.event_id())? {
         return Ok(event);
     }
-    let stored = pdu.with_flags(millpond_matrix::PduFlags { rejected, soft_failed: false });
-    let event = number(txn, &stored)?;
-    put(txn, room, event, &stored, Place::default())?;
+    let event = number(txn, pdu)?;
+    put(txn, room, event, pdu, Place::default())?;
     Ok(event)
 }
 

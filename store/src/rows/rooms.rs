@@ -147,6 +147,30 @@ pub struct AccountDataKey {
     pub kind: String,
 }
 
+/// What we know of another server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Peer {
+    /// There is an established link.
+    pub linked: bool,
+    /// Receipts up to this position were sent to it.
+    #[serde(default)]
+    pub receipts_sent: u64,
+    /// Device list changes up to this position were sent to it.
+    #[serde(default)]
+    pub device_lists_sent: u64,
+}
+
+/// A PDU that a peer has sent: durable before the peer is answered, judged afterwards.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StagedPdu {
+    /// The link's peer.
+    pub origin: OwnedServerName,
+    /// The servers that its sender serves directly, so that we need not.
+    pub via: Vec<OwnedServerName>,
+    /// The JSON as received.
+    pub json: String,
+}
+
 /// Something owed to a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum OutboxItem {
@@ -169,6 +193,8 @@ cbor_value!(
     RoomCounts,
     Alias,
     Receipt,
+    Peer,
+    StagedPdu,
     ReceiptKey,
     AccountData,
     AccountDataKey,

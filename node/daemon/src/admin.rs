@@ -1,0 +1,125 @@
+//! Commands. Each is a request to the `/_millpond/v1` API: of the running node, or, when none runs, of this process, which
+//! then opens the store itself for the moment.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use millpond_node::NodeHandle;
+use serde_json::Value;
+
+pub(crate) mod account;
+pub(crate) mod check;
+pub(crate) mod contact;
+pub(crate) mod status;
+
+/// Where a running node writes the address that it listens on.
+pub(crate) fn address_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("listening_on")
+}
+
+/// The address of the node that runs on this data directory, if one does.
+pub(crate) fn running(data_dir: &Path) -> anyhow::Result<Option<String>> {
+    let path = address_file(data_dir);
+    let address = match fs::read_to_string(&path) {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    // A node that was killed leaves the file behind.
+    Ok(std::net::TcpStream::connect(&address).is_ok().then_some(address))
+}
+
+/// The API of a node.
+pub(crate) struct Api {
+    way: Way,
+    token: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+enum Way {
+    Running(String),
+    Here(Box<NodeHandle>),
+}
+
+impl Api {
+    /// The node that runs on this data directory, or the store itself.
+    pub(crate) fn open(data_dir: &Path) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let way = match running(data_dir)? {
+            Some(address) => Way::Running(address),
+            None => {
+                let config = millpond_node::config::Config::new(data_dir.to_owned());
+                Way::Here(Box::new(millpond_node::start::open(config)?))
+            }
+        };
+        let token = millpond_node::start::admin_token(data_dir).context("reading the admin token")?;
+        Ok(Self { way, token, runtime })
+    }
+
+    /// Whether a node is running.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.way, Way::Running(_))
+    }
+
+    /// One request; the answer's JSON, or its error message.
+    pub(crate) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let host = match &self.way {
+            Way::Running(address) => address.as_str(),
+            Way::Here(_) => "localhost",
+        };
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/_millpond/v1/{path}"))
+            .header(http::header::HOST, host)
+            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body))?;
+        let (status, bytes) = self.runtime.block_on(self.send(request))?;
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if !status.is_success() {
+            let message = json.get("error").and_then(Value::as_str).unwrap_or("the node gave no reason");
+            anyhow::bail!("{message}");
+        }
+        Ok(json)
+    }
+
+    async fn send(
+        &self,
+        request: http::Request<Full<bytes::Bytes>>,
+    ) -> anyhow::Result<(http::StatusCode, bytes::Bytes)> {
+        match &self.way {
+            Way::Running(address) => {
+                let stream = tokio::net::TcpStream::connect(address).await.context("connecting to the node")?;
+                let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+                let connection = tokio::spawn(connection);
+                let (head, body) = sender.send_request(request).await.context("asking the node")?.into_parts();
+                let bytes = body.collect().await.context("reading the node's answer")?.to_bytes();
+                connection.abort();
+                Ok((head.status, bytes))
+            }
+            Way::Here(node) => {
+                let app = millpond_api::App::new((**node).clone());
+                let (head, body) = app.answer(request.map(axum::body::Body::new)).await.into_parts();
+                let bytes = body.collect().await.context("reading the answer")?.to_bytes();
+                Ok((head.status, bytes))
+            }
+        }
+    }
+}
+
+/// A text field of an answer.
+pub(crate) fn text<'a>(json: &'a Value, field: &str) -> &'a str {
+    json.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A list field of an answer.
+pub(crate) fn list<'a>(json: &'a Value, field: &str) -> &'a [Value] {
+    json.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}

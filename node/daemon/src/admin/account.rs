@@ -1,0 +1,90 @@
+//! `millpond account`.
+
+use std::{io::IsTerminal, path::Path};
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::json;
+
+use super::{Api, list, text};
+
+/// What to do with an account.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make an account; the password is asked for, or read from the first line of standard input
+    Create {
+        /// The local part (`alice`) or the whole user id
+        name: String,
+        /// May use admin calls (the first account always may)
+        #[arg(long)]
+        admin: bool,
+    },
+    /// List the accounts
+    List,
+    /// Set a new password and log all devices out
+    Password {
+        /// The local part or the whole user id
+        name: String,
+    },
+    /// Close an account for good
+    Deactivate {
+        /// The local part or the whole user id
+        name: String,
+        /// Ask the rooms' servers to hide what the account wrote
+        #[arg(long)]
+        erase: bool,
+    },
+    /// Make an access token for a new device of an account, for scripts and bots
+    Token {
+        /// The local part or the whole user id
+        name: String,
+    },
+}
+
+pub(crate) fn run(data_dir: &Path, command: Command) -> anyhow::Result<()> {
+    let api = Api::open(data_dir)?;
+    match command {
+        Command::Create { name, admin } => {
+            let body = json!({ "name": name, "password": read_password()?, "admin": admin });
+            let made = api.ask(Method::POST, "accounts", Some(&body))?;
+            println!("Made {}", text(&made, "user_id"));
+        }
+        Command::List => {
+            for account in list(&api.ask(Method::GET, "accounts", None)?, "accounts") {
+                let flag = |name, shown| if account[name] == true { shown } else { "" };
+                println!(
+                    "{}{}{}",
+                    text(account, "user_id"),
+                    flag("admin", "  admin"),
+                    flag("deactivated", "  deactivated")
+                );
+            }
+        }
+        Command::Password { name } => {
+            let body = json!({ "name": name, "password": read_password()? });
+            let done = api.ask(Method::POST, "accounts/password", Some(&body))?;
+            println!("{} has a new password; all its devices are logged out", text(&done, "user_id"));
+        }
+        Command::Deactivate { name, erase } => {
+            let done = api.ask(Method::POST, "accounts/deactivate", Some(&json!({ "name": name, "erase": erase })))?;
+            println!("{} is deactivated", text(&done, "user_id"));
+        }
+        Command::Token { name } => {
+            let made = api.ask(Method::POST, "accounts/token", Some(&json!({ "name": name })))?;
+            println!("{}", text(&made, "access_token"));
+            eprintln!("for device {} of {}", text(&made, "device_id"), text(&made, "user_id"));
+        }
+    }
+    Ok(())
+}
+
+fn read_password() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        eprint!("Password: ");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    anyhow::ensure!(!password.is_empty(), "no password on standard input");
+    Ok(password.to_owned())
+}

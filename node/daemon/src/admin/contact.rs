@@ -1,0 +1,89 @@
+//! `millpond contact`: making links with other nodes.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{Api, list, text};
+
+/// What to do with contacts. Without one: show a new contact link.
+#[derive(Default, Subcommand)]
+pub(crate) enum Command {
+    /// Show a new contact link and its QR code; hand it to one person in private
+    #[default]
+    Show,
+    /// Add the contact whose link you were given
+    Add {
+        /// The link (`millpond:...`)
+        link: String,
+    },
+    /// Confirm who answered your link, after comparing the name with him
+    Confirm {
+        /// The node's name
+        name: String,
+    },
+    /// List the contacts
+    List,
+    /// End the link with a contact
+    Remove {
+        /// The node's name
+        name: String,
+    },
+}
+
+pub(crate) fn run(data_dir: &Path, command: Command) -> anyhow::Result<()> {
+    let api = Api::open(data_dir)?;
+    match command {
+        Command::Show => show(&api),
+        Command::Add { link } => {
+            eprintln!("Your contact will see the network address of this device.");
+            let added = api.ask(Method::POST, "contacts/add", Some(&json!({ "link": link })))?;
+            println!("Added: {}. It is ready when the other side has confirmed.", text(&added, "fingerprint"));
+            Ok(())
+        }
+        Command::Confirm { name } => {
+            api.ask(Method::POST, "contacts/confirm", Some(&json!({ "name": name })))?;
+            println!("Confirmed {name}");
+            Ok(())
+        }
+        Command::List => {
+            print_list(&api.ask(Method::GET, "contacts", None)?);
+            Ok(())
+        }
+        Command::Remove { name } => {
+            api.ask(Method::POST, "contacts/remove", Some(&json!({ "name": name })))?;
+            println!("Removed {name}");
+            Ok(())
+        }
+    }
+}
+
+fn show(api: &Api) -> anyhow::Result<()> {
+    let made = api.ask(Method::POST, "contacts/link", None)?;
+    eprintln!("Who has this link can be your contact, once, within 14 days - and sees these addresses of this device:");
+    for address in list(&made, "addresses") {
+        eprintln!("  {}", address.as_str().unwrap_or_default());
+    }
+    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        println!("{}", text(&made, "qr"));
+    }
+    println!("{}", text(&made, "link"));
+    eprintln!("When it is answered, compare the name and run `millpond contact confirm NAME`.");
+    if !api.is_running() {
+        eprintln!("Start the node (`millpond run`), so that the answer can reach it.");
+    }
+    Ok(())
+}
+
+fn print_list(answer: &Value) {
+    let contacts = list(answer, "contacts");
+    if contacts.is_empty() {
+        println!("No contacts. `millpond contact` shows a link for a friend.");
+    }
+    for contact in contacts {
+        let name = contact.get("name").and_then(Value::as_str).unwrap_or("(nobody has answered)");
+        println!("{name}  {}  {}", text(contact, "state"), text(contact, "class"));
+    }
+}

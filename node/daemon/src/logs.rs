@@ -1,0 +1,18 @@
+//! Logging to standard error. What may be logged is decided where it is logged: nothing here filters secrets.
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| {
+        format!("log filter `{filter}`: use off, error, warn, info, debug, trace or target=level,...")
+    })?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Settings: flag, else environment, else the TOML file, else the default. The file has the flags' names; a wrong one is
+//! shown with its line, the key and what is allowed.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use millpond_node::config::{Config, Direct, Registration, Turn};
+use serde::Deserialize;
+
+/// What can be set. All optional, because each may come from elsewhere.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Settings {
+    /// Where the node keeps database, keys and media
+    #[arg(long, env = "MILLPOND_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address and port for Matrix clients [default: 127.0.0.1:8008]
+    #[arg(long, env = "MILLPOND_LISTEN", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Names besides localhost under which clients may reach the node, comma-separated
+    #[arg(long, env = "MILLPOND_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    pub(crate) hosts: Option<Vec<String>>,
+    /// Who may make an account from a client [default: token]
+    #[arg(long, env = "MILLPOND_REGISTRATION", value_enum)]
+    pub(crate) registration: Option<Who>,
+    /// The token for `--registration token` [default: made at first run]
+    #[arg(long, env = "MILLPOND_REGISTRATION_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) registration_token: Option<String>,
+    /// Rate limits on logins and the like; `false` only for closed test networks
+    #[arg(long, env = "MILLPOND_RATE_LIMITS", value_name = "true|false")]
+    pub(crate) rate_limits: Option<bool>,
+    /// Largest upload in MiB [default: 100]
+    #[arg(long, env = "MILLPOND_MAX_UPLOAD_MIB", value_name = "MIB")]
+    pub(crate) max_upload_mib: Option<u64>,
+    /// Memory for the database's page cache in MiB [default: 32]
+    #[arg(long, env = "MILLPOND_CACHE_MIB", value_name = "MIB")]
+    pub(crate) cache_mib: Option<usize>,
+    /// Port for direct links, TCP and UDP; nothing listens before there is a contact [default: chosen at first use]
+    #[arg(long, env = "MILLPOND_DIRECT_PORT", value_name = "PORT")]
+    pub(crate) direct_port: Option<u16>,
+    /// Addresses for direct links [default: all of this machine]
+    #[arg(long, env = "MILLPOND_DIRECT_ADDRESSES", value_delimiter = ',', value_name = "ADDRESS")]
+    pub(crate) direct_addresses: Option<Vec<std::net::IpAddr>>,
+    /// Let nodes on the same network find this one, and look for them (mDNS) [default: false]
+    #[arg(long, env = "MILLPOND_VISIBLE_NEARBY", value_name = "true|false")]
+    pub(crate) visible_nearby: Option<bool>,
+    /// URIs of a TURN server for calls, comma-separated
+    #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
+    pub(crate) turn_uris: Option<Vec<String>>,
+    /// The secret shared with the TURN server
+    #[arg(long, env = "MILLPOND_TURN_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub(crate) turn_secret: Option<String>,
+    /// What to log, as `level` or `target=level,...` [default: info]
+    #[arg(long, env = "MILLPOND_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// A TOML file with these settings [default: millpond.toml in the data directory, if it is there]
+    #[arg(long, env = "MILLPOND_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Who {
+    /// Who shows the registration token
+    Token,
+    /// Everybody who reaches the port: for closed test networks
+    Open,
+    /// Nobody: use `millpond account create`
+    Closed,
+}
+
+/// Settings with everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) node: Config,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log: String,
+}
+
+impl Settings {
+    /// Fills in the file and the defaults.
+    pub(crate) fn decide(self) -> anyhow::Result<Decided> {
+        let data_dir = match &self.data_dir {
+            Some(dir) => dir.clone(),
+            None => default_data_dir()?,
+        };
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => {
+                let path = data_dir.join("millpond.toml");
+                if path.exists() { read(&path)? } else { Self::default() }
+            }
+        };
+        let set = self.or(file);
+        let data_dir = set.data_dir.clone().unwrap_or(data_dir);
+        let listen = set.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8008)));
+        let mut node = Config::new(data_dir);
+        node.registration = match set.registration.unwrap_or(Who::Token) {
+            Who::Token => Registration::Token,
+            Who::Open => Registration::Open,
+            Who::Closed => Registration::Closed,
+        };
+        node.registration_token = set.registration_token.clone().unwrap_or_default();
+        node.rate_limits = set.rate_limits.unwrap_or(true);
+        node.max_upload_bytes = set.max_upload_mib.map_or(node.max_upload_bytes, |mib| mib << 20);
+        node.store_cache_bytes = set.cache_mib.map_or(node.store_cache_bytes, |mib| mib << 20);
+        node.client_base_url = format!("http://{listen}");
+        node.direct = Direct {
+            port: set.direct_port,
+            addresses: set.direct_addresses.clone().unwrap_or_default(),
+            visible_nearby: set.visible_nearby.unwrap_or(false),
+        };
+        node.turn = set.turn()?;
+        node.allowed_hosts = set.hosts.unwrap_or_default();
+        let log = set.log.unwrap_or_else(|| "info".to_owned());
+        Ok(Decided { node, listen, log })
+    }
+
+    /// These settings, and those of `other` where these say nothing.
+    fn or(self, other: Self) -> Self {
+        macro_rules! first {
+            ($($field:ident),*) => { Self { $($field: self.$field.or(other.$field)),* } };
+        }
+        first!(
+            data_dir,
+            listen,
+            hosts,
+            registration,
+            registration_token,
+            rate_limits,
+            max_upload_mib,
+            cache_mib,
+            direct_port,
+            direct_addresses,
+            visible_nearby,
+            turn_uris,
+            turn_secret,
+            log,
+            config
+        )
+    }
+
+    fn turn(&self) -> anyhow::Result<Option<Turn>> {
+        match (self.turn_uris.clone().filter(|uris| !uris.is_empty()), self.turn_secret.clone()) {
+            (None, None) => Ok(None),
+            (Some(uris), Some(secret)) => Ok(Some(Turn { uris, secret, ttl_secs: 86_400 })),
+            (Some(_), None) => {
+                anyhow::bail!("turn-uris needs turn-secret beside it: the secret shared with that server")
+            }
+            (None, Some(_)) => {
+                anyhow::bail!("turn-secret needs turn-uris beside it, e.g. [\"turn:turn.example:3478\"]")
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Settings> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    // The toml crate's message shows the line, the key and the allowed values.
+    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {}", path.display(), e.to_string().trim_end()))
+}
+
+/// `$XDG_DATA_HOME/millpond`, else `~/.local/share/millpond`; on macOS and Windows the folder that is usual there.
+pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || from("HOME").context("HOME is not set: say where to keep the data with --data-dir");
+    if let Some(dir) = from("XDG_DATA_HOME") {
+        return Ok(dir.join("millpond"));
+    }
+    if cfg!(target_os = "macos") {
+        return Ok(home()?.join("Library/Application Support/millpond"));
+    }
+    if cfg!(windows) {
+        let dir =
+            from("LOCALAPPDATA").context("LOCALAPPDATA is not set: say where to keep the data with --data-dir")?;
+        return Ok(dir.join("millpond"));
+    }
+    Ok(home()?.join(".local/share/millpond"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("millpond.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let (dir, path) = file("listen = \"127.0.0.1:9000\"\nregistration = \"open\"\n");
+        let settings = Settings {
+            data_dir: Some(dir.path().to_owned()),
+            config: Some(path),
+            registration: Some(Who::Closed),
+            ..Settings::default()
+        };
+        let decided = settings.decide().unwrap();
+        assert_eq!(decided.listen.port(), 9000);
+        assert_eq!(decided.node.registration, Registration::Closed);
+        assert!(decided.node.rate_limits);
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_in_the_file_gets_its_line_and_what_is_allowed() {
+        for (text, shown) in [
+            ("listen = \"127.0.0.1:1\"\nregistration = \"maybe\"\n", ["line 2", "maybe", "`token`, `open`, `closed`"]),
+            ("\nlisten-on = 1\n", ["line 2", "listen-on", "`listen`"]),
+            ("rate-limits = \"no\"\n", ["line 1", "rate-limits", "boolean"]),
+        ] {
+            let (dir, path) = file(text);
+            let settings =
+                Settings { data_dir: Some(dir.path().to_owned()), config: Some(path), ..Settings::default() };
+            let error = settings.decide().unwrap_err().to_string();
+            for part in shown {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        }
+    }
+}

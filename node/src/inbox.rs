@@ -1,0 +1,213 @@
+//! The receive step: a peer's transaction is staged durably and answered; then its PDUs are judged, per room and in order,
+//! off the writer where it is slow, and written by the funnel.
+//!
+//! ```text
+//! receive -> INBOX rows -> 200        work -> check (parallel) -> slices -> [decide + write] -> PARKED -> backfill
+//!                                                                   ^ Resolve: off the writer, come again
+//! ```
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
+use ruma::{OwnedRoomId, OwnedServerName, ServerName, api::error::ErrorKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Core, Error, peers::Peers};
+
+mod fetch;
+mod judge;
+mod parked;
+
+/// The inbox. Cloning is cheap.
+#[derive(Clone)]
+pub struct Inbox {
+    core: Core,
+    peers: Peers,
+}
+
+/// The body of `PUT /_matrix/federation/v1/send/{txnId}`, with the servers that each PDU's sender serves itself.
+#[derive(Debug, Deserialize)]
+pub struct Transaction {
+    /// The PDUs, at most [`MAX_PDUS`].
+    #[serde(default)]
+    pub pdus: Vec<Box<RawValue>>,
+    /// The EDUs, at most [`MAX_EDUS`].
+    #[serde(default)]
+    pub edus: Vec<Box<RawValue>>,
+    /// For each PDU the member servers that are served directly (overlay.md section 5).
+    #[serde(default, rename = "org.millpond.via")]
+    pub via: Vec<Vec<OwnedServerName>>,
+}
+
+/// PDUs of one transaction (server-server spec, "Transactions").
+pub const MAX_PDUS: usize = 50;
+/// EDUs of one transaction.
+pub const MAX_EDUS: usize = 100;
+/// PDUs of one peer that may wait to be judged; more are refused until some are.
+const MAX_STAGED: usize = 5_000;
+/// Servers in a `via` list; longer ones are cut, which costs a duplicate at worst.
+const MAX_VIA: usize = 64;
+/// PDUs that are judged in one go.
+const BATCH: usize = 512;
+
+impl Inbox {
+    /// The service over peers.
+    pub fn new(core: Core, peers: Peers) -> Self {
+        Self { core, peers }
+    }
+
+    /// Stages a transaction; on return it is durable. A transaction id of the same origin is taken once. `edus` writes what
+    /// must be durable of the EDUs, in the same commit.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` for too many PDUs or EDUs, `M_LIMIT_EXCEEDED` while too much of this peer waits to be judged.
+    pub async fn receive<F>(
+        &self,
+        origin: &ServerName,
+        txn_id: &str,
+        transaction: Transaction,
+        edus: F,
+    ) -> Result<(), Error>
+    where
+        F: Fn(&mut WriteTxn<'_>) -> Result<(), millpond_store::Error> + Send + 'static,
+    {
+        if transaction.pdus.len() > MAX_PDUS || transaction.edus.len() > MAX_EDUS {
+            return Err(Error::bad_json("a transaction has at most 50 PDUs and 100 EDUs"));
+        }
+        let mut via = transaction.via.into_iter();
+        let staged: Vec<_> = transaction.pdus.iter().map(|pdu| staged(origin, pdu, via.next())).collect();
+        let key = (origin.to_owned(), txn_id.to_owned());
+        let (view_key, now) = (key.clone(), self.core.clock().now_ms());
+        let stage = job(
+            move |view| {
+                if view.contains(tables::INBOX_TXNS, (&*view_key.0, view_key.1.as_str()))? {
+                    return Ok(false);
+                }
+                if waiting(view, &view_key.0)? > MAX_STAGED {
+                    let kind = ErrorKind::LimitExceeded(ruma::api::error::LimitExceededErrorData::new());
+                    return Err(Error::matrix(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        kind,
+                        "too many PDUs wait to be judged; send them again later",
+                    ));
+                }
+                Ok(true)
+            },
+            move |new: bool, txn| {
+                if new {
+                    txn.put(tables::INBOX_TXNS, (&*key.0, key.1.as_str()), &now)?;
+                    stage(txn, &staged)?;
+                    edus(txn)?;
+                }
+                Ok(())
+            },
+        );
+        self.core.write(stage).await?;
+        Ok(())
+    }
+
+    /// Stages PDUs that we asked a peer for.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn stage(&self, origin: &ServerName, pdus: &[Box<RawValue>]) -> Result<(), Error> {
+        let staged: Vec<_> = pdus.iter().map(|pdu| staged(origin, pdu, None)).collect();
+        let write = job(|_| Ok::<_, Error>(()), move |(), txn| stage(txn, &staged));
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    /// Judges what is staged, until told to stop. What is left stays staged.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn work(&self, stop: CancellationToken) -> Result<(), Error> {
+        loop {
+            let changed = self.core.notifier().register([Topic::Inbox]);
+            while self.work_once().await? {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+            }
+            let retry = tokio::time::sleep(parked::RETRY);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = changed.changed() => {}
+                () = retry => self.retry_parked().await?,
+            }
+        }
+    }
+
+    /// Judges one batch; says whether there was any.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn work_once(&self) -> Result<bool, Error> {
+        let mut rooms: BTreeMap<OwnedRoomId, Vec<(u64, StagedPdu)>> = BTreeMap::new();
+        let mut unplaceable = Vec::new();
+        {
+            let snapshot = self.core.snapshot()?;
+            for row in snapshot.view().scan(tables::INBOX, ())?.take(BATCH) {
+                let (position, staged) = row?;
+                match judge::room_of(&staged.json) {
+                    Some(room_id) => rooms.entry(room_id).or_default().push((position, staged)),
+                    None => unplaceable.push(position),
+                }
+            }
+        }
+        if rooms.is_empty() && unplaceable.is_empty() {
+            return Ok(false);
+        }
+        self.discard(unplaceable).await?;
+        for (room_id, staged) in rooms {
+            self.judge_room(&room_id, staged).await?;
+        }
+        Ok(true)
+    }
+
+    /// Forgets staged PDUs that can never be judged.
+    async fn discard(&self, positions: Vec<u64>) -> Result<(), Error> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!(count = positions.len(), "dropped PDUs that are malformed or of rooms that are not here");
+        let remove = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                for position in &positions {
+                    txn.remove(tables::INBOX, *position)?;
+                }
+                Ok(())
+            },
+        );
+        self.core.write(remove).await?;
+        Ok(())
+    }
+}
+
+fn staged(origin: &ServerName, pdu: &RawValue, via: Option<Vec<OwnedServerName>>) -> StagedPdu {
+    let mut via = via.unwrap_or_default();
+    via.truncate(MAX_VIA);
+    StagedPdu { origin: origin.to_owned(), via, json: pdu.get().to_owned() }
+}
+
+fn stage(txn: &mut WriteTxn<'_>, staged: &[StagedPdu]) -> Result<(), millpond_store::Error> {
+    for pdu in staged {
+        let position = txn.next_position().0;
+        txn.put(tables::INBOX, position, pdu)?;
+        txn.touch(Topic::Inbox);
+    }
+    Ok(())
+}
+
+/// PDUs of a peer that wait; counted only as far as it matters.
+fn waiting(view: View<'_>, origin: &ServerName) -> Result<usize, Error> {
+    let mut count = 0;
+    for row in view.scan(tables::INBOX, ())?.take(4 * MAX_STAGED) {
+        count += usize::from(row?.1.origin == origin);
+    }
+    Ok(count)
+}

@@ -1,0 +1,231 @@
+//! Closing gaps: what a parked PDU misses is asked for, first as events, then, where that does not connect, as the state
+//! before the PDU. The answers enter by the same door as everything else.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use millpond_matrix::{
+    CheckedPdu, Pdu, Verdict,
+    check::RawPdu,
+    decide::{Given, Missing},
+    join::{self, AcceptedState, RoomAnswer},
+    rules::{RoomRules, rules},
+    state::Resolution,
+};
+use millpond_store::{
+    job,
+    rows::{Room, RoomShort, StagedPdu},
+    tables,
+};
+use ruma::{
+    EventId, OwnedServerName, RoomId, ServerName, UInt,
+    api::federation::event::{get_missing_events, get_room_state},
+};
+use serde_json::value::RawValue;
+
+use super::{Inbox, MAX_PDUS, judge, parked};
+use crate::{
+    Error,
+    peers::{PATIENCE, is_linked},
+    rooms::{apply, rows},
+};
+
+/// Events of a state or an auth chain that are taken at once.
+pub(crate) const MAX_STATE: usize = 50_000;
+/// Outliers written in one commit.
+pub(crate) const OUTLIER_SLICE: usize = 128;
+/// With more than this parked in a room, gaps are bridged by the state instead of walked event by event.
+const WALK_MAX: usize = 20;
+
+impl Inbox {
+    /// Asks for what a parked PDU misses.
+    pub(super) async fn fetch_missing(
+        &self,
+        room: (RoomShort, &Room),
+        origin: &ServerName,
+        event_id: &EventId,
+        missing: Missing,
+    ) -> Result<(), Error> {
+        let room_id = &*room.1.room_id;
+        let known_gap = {
+            let snapshot = self.core.snapshot()?;
+            snapshot.view().scan(tables::PARKED, (room_id,))?.take(WALK_MAX + 1).count() > WALK_MAX
+        };
+        for server in self.who_to_ask(room.0, origin)? {
+            let walked = !known_gap && !missing.prev_events.is_empty() && self.walk(room, &server, event_id).await?;
+            if walked || self.bridge(room, &server, event_id).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The origin, then linked members, as far as they are linked.
+    pub(crate) fn who_to_ask(&self, room: RoomShort, origin: &ServerName) -> Result<Vec<OwnedServerName>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut servers = Vec::new();
+        if is_linked(view, origin)? {
+            servers.push(origin.to_owned());
+        }
+        for row in view.scan(tables::ROOM_SERVERS, (room,))? {
+            let ((_, server), _) = row?;
+            if server != origin && is_linked(view, &server)? {
+                servers.push(server);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Asks for the events between ours and the parked one; says whether any came that are new.
+    async fn walk(
+        &self,
+        (short, room): (RoomShort, &Room),
+        from: &ServerName,
+        event_id: &EventId,
+    ) -> Result<bool, Error> {
+        let earliest = {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            let mut ids = Vec::new();
+            for row in view.scan(tables::EXTREMITIES, (short,))?.take(20) {
+                ids.push(rows::event_id(view, row?.0.1)?);
+            }
+            ids
+        };
+        let mut request =
+            get_missing_events::v1::Request::new(room.room_id.clone(), earliest, vec![event_id.to_owned()]);
+        request.limit = UInt::from(MAX_PDUS as u32);
+        let Ok(mut answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(false) };
+        answer.events.truncate(MAX_PDUS);
+        let Ok(rules) = rules(&room.version) else { return Ok(false) };
+        let fresh = self.unknown(room, rules, answer.events)?;
+        self.stage(from, &fresh).await?;
+        Ok(!fresh.is_empty())
+    }
+
+    /// Those of the events that are of this room and neither stored nor parked.
+    fn unknown(&self, room: &Room, rules: &RoomRules, events: Vec<Box<RawValue>>) -> Result<Vec<Box<RawValue>>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut fresh = Vec::new();
+        for event in events {
+            let Ok(raw) = RawPdu::parse(event.get()) else { continue };
+            let Ok(id) = raw.event_id(rules) else { continue };
+            let stored = rows::event_by_id(view, &id)?.is_some_and(|(_, row)| row.meta.state_after.is_some());
+            let parked = view.contains(tables::PARKED, (&*room.room_id, &*id))?;
+            if raw.room_id() == Some(&*room.room_id) && !stored && !parked {
+                fresh.push(event);
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Takes the state before the parked PDU from a peer and judges the PDU by it; what lies between stays a gap in the
+    /// timeline until somebody scrolls there.
+    async fn bridge(&self, room: (RoomShort, &Room), from: &ServerName, event_id: &EventId) -> Result<bool, Error> {
+        let Ok(rules) = rules(&room.1.version) else { return Ok(false) };
+        let request = get_room_state::v1::Request::new(event_id.to_owned(), room.1.room_id.clone());
+        let Ok(answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(false) };
+        let state = self.check_all(rules, from, answer.pdus).await?;
+        let auth_chain = self.check_all(rules, from, answer.auth_chain).await?;
+        let accepted = {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            let known = |id: &EventId| known_pdu(view, room.0, &room.1.room_id, id);
+            join::accept_state(rules, &room.1.room_id, RoomAnswer { state, auth_chain }, known)
+        };
+        let Ok(accepted) = accepted else { return Ok(false) };
+        let row = {
+            let snapshot = self.core.snapshot()?;
+            snapshot.view().get(tables::PARKED, (&*room.1.room_id, event_id))?
+        };
+        let Some(row) = row else { return Ok(true) };
+        let raw: Box<RawValue> = serde_json::from_str(&row.json).map_err(|e| Error::internal(e.to_string()))?;
+        let Some(pdu) = self.check_all(rules, &row.origin, vec![raw]).await?.pop() else { return Ok(false) };
+        self.write_outliers(room.0, &accepted).await?;
+        let staged = StagedPdu { origin: row.origin, via: Vec::new(), json: row.json };
+        self.write_bridged(room, judge::Ready { position: 0, staged, pdu }, accepted).await
+    }
+
+    /// Checks PDUs that a peer has named (steps 1 to 3); those that fail are left out.
+    pub(crate) async fn check_all(
+        &self,
+        rules: &'static RoomRules,
+        from: &ServerName,
+        mut pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<CheckedPdu>, Error> {
+        pdus.truncate(MAX_STATE);
+        let mut raw = Vec::with_capacity(pdus.len());
+        let mut servers = BTreeSet::new();
+        for pdu in &pdus {
+            let Ok(pdu) = RawPdu::parse(pdu.get()) else { continue };
+            let Ok(keys) = pdu.required_keys(rules) else { continue };
+            servers.extend(keys.into_keys());
+            raw.push(pdu);
+        }
+        let keys = self.peers.keys(servers, from).await?;
+        let check = move || raw.into_iter().filter_map(|pdu| pdu.check(rules, &keys).ok()).collect();
+        tokio::task::spawn_blocking(check).await.map_err(|e| Error::internal(format!("checking PDUs: {e}")))
+    }
+
+    /// Stores the state and auth chain that a peer has named, as outliers.
+    pub(crate) async fn write_outliers(&self, room: RoomShort, accepted: &AcceptedState) -> Result<(), Error> {
+        for slice in accepted.outliers.chunks(OUTLIER_SLICE) {
+            let slice: Vec<Arc<Pdu>> = slice.to_vec();
+            let write = job(
+                |_| Ok::<_, Error>(()),
+                move |(), txn| slice.iter().try_for_each(|pdu| apply::write_outlier(txn, room, pdu).map(drop)),
+            );
+            self.core.write(write).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_bridged(
+        &self,
+        (short, room): (RoomShort, &Room),
+        ready: judge::Ready,
+        accepted: AcceptedState,
+    ) -> Result<bool, Error> {
+        let Ok(rules) = rules(&room.version) else { return Ok(false) };
+        let (ready, room) = (Arc::new(ready), Arc::new(room.clone()));
+        let before = Arc::new(accepted.state);
+        let mut resolutions: Vec<Resolution> = Vec::new();
+        loop {
+            let (core, ready, room, before) = (self.core.clone(), ready.clone(), room.clone(), before.clone());
+            let (job_ready, job_room, given) = (ready.clone(), room.clone(), resolutions.clone());
+            let write = job(
+                |_| Ok::<_, Error>(()),
+                move |(), txn| {
+                    let given = Given { resolutions: &given, state_before: Some(before.clone()), backfill: false };
+                    let verdict = apply::verdict(txn.view(), (short, &job_room), &job_ready.pdu, &given)
+                        .map_err(apply::store_error)?;
+                    match verdict {
+                        Verdict::Resolve(sets) => return Ok(Err(sets)),
+                        Verdict::Park(_) => return Ok(Ok(false)),
+                        verdict => {
+                            parked::unpark(txn, &job_room.room_id, job_ready.pdu.event_id())?;
+                            judge::write_verdict(txn, &core, (short, &job_room), &job_ready, verdict)?;
+                        }
+                    }
+                    Ok(Ok(true))
+                },
+            );
+            match self.core.write(write).await?.0 {
+                Ok(done) => return Ok(done),
+                Err(sets) => resolutions.push(self.resolve((short, &room), rules, sets, &ready.pdu)?),
+            }
+        }
+    }
+}
+
+/// An event of a room that is stored; storage errors count as unknown here, the write that follows meets them again.
+pub(crate) fn known_pdu(
+    view: millpond_store::View<'_>,
+    room: RoomShort,
+    room_id: &RoomId,
+    id: &EventId,
+) -> Option<Arc<Pdu>> {
+    let (_, row) = rows::event_in_room(view, room, id).ok()??;
+    rows::pdu(room_id, row).ok()
+}

@@ -1,0 +1,259 @@
+//! Links with other nodes: the overlay under this node's name, its records in our database, contacts for the user.
+//!
+//! The overlay starts with the first use: a node without contacts opens no socket and has nothing to wait for.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use millpond_mailbox::{contact_link::ContactLink, identity::IdentityKey, name::NodeName, xwing::XWingSecret};
+use millpond_overlay::{
+    Arrival, Event, LinkClass, LinkInfo, LinkState, Me, Overlay, RouteError,
+    transport::{
+        Transport,
+        libp2p::{Libp2p, Libp2pConfig},
+    },
+};
+use ruma::ServerName;
+use tokio::{
+    sync::{OnceCell, broadcast, mpsc},
+    time::Instant,
+};
+
+use crate::{Core, Error, config::Direct};
+
+mod records;
+
+/// Makes the transports that the overlay runs on.
+pub type Transports = Arc<dyn Fn(&Direct) -> Result<Vec<Box<dyn Transport>>, Error> + Send + Sync>;
+
+/// Links with other nodes. Cloning is cheap.
+#[derive(Clone)]
+pub struct Links {
+    core: Core,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    overlay: OnceCell<Overlay>,
+    transports: Transports,
+    arrivals: mpsc::Sender<Arrival>,
+    arrived: Mutex<Option<mpsc::Receiver<Arrival>>>,
+}
+
+/// Requests of peers that may wait between the overlay and the router.
+const ARRIVALS: usize = 16;
+
+/// One contact, for the user.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// The node's name, as soon as it has shown itself.
+    pub name: Option<NodeName>,
+    /// How far the link is.
+    pub state: LinkState,
+    /// How it came about.
+    pub class: LinkClass,
+    /// The route of the open stream, if one is open.
+    pub route: Option<&'static str>,
+}
+
+/// A link for a friend, and what he will see.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The text of the link.
+    pub link: String,
+    /// The addresses in it.
+    pub addresses: Vec<String>,
+}
+
+impl Links {
+    /// Links over libp2p.
+    pub fn new(core: Core) -> Self {
+        Self::with_transports(core, Arc::new(direct))
+    }
+
+    /// Links over other transports: for tests.
+    pub fn with_transports(core: Core, transports: Transports) -> Self {
+        let (arrivals, arrived) = mpsc::channel(ARRIVALS);
+        let shared = Shared { overlay: OnceCell::new(), transports, arrivals, arrived: Mutex::new(Some(arrived)) };
+        Self { core, shared: Arc::new(shared) }
+    }
+
+    /// The requests of peers, for the federation router; `None` when somebody has taken them already.
+    pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
+        self.shared.arrived.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether there is any link or offer, so that the overlay must run.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn any(&self) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        Ok(snapshot.view().any(millpond_store::tables::LINKS, (millpond_overlay::RecordKind::Link.tag(),))?)
+    }
+
+    /// The overlay, started if it is not running.
+    ///
+    /// # Errors
+    /// When the records cannot be read or a transport cannot be set up.
+    pub async fn overlay(&self) -> Result<&Overlay, Error> {
+        self.shared.overlay.get_or_try_init(|| self.start()).await
+    }
+
+    /// The overlay, if it runs.
+    pub fn running(&self) -> Option<&Overlay> {
+        self.shared.overlay.get()
+    }
+
+    /// Starts the overlay and listens, if there is any contact that may call.
+    ///
+    /// # Errors
+    /// As [`Links::overlay`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        if self.any()? {
+            self.overlay().await?.listen().await.map_err(overlay_error)?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<Overlay, Error> {
+        millpond_overlay::install_crypto_provider();
+        let identity = self.core.identity();
+        let me = Me {
+            identity: IdentityKey::from_seed(&identity.identity_key().to_seed()),
+            key_document: identity.key_document().clone(),
+            intro_secret: XWingSecret::from_bytes(*identity.intro_secret().as_bytes()),
+        };
+        let transports = (self.shared.transports)(&self.core.config().direct)?;
+        let config = millpond_overlay::Config { me, limits: millpond_overlay::Limits::default() };
+        let records = Arc::new(records::LinkRows::new(self.core.store().clone()));
+        let (overlay, mut received) =
+            millpond_overlay::start(config, records, transports).await.map_err(overlay_error)?;
+        let arrivals = self.shared.arrivals.clone();
+        // Ends with the overlay, which drops its sender.
+        tokio::spawn(async move {
+            while let Some(arrival) = received.recv().await {
+                if arrivals.send(arrival).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(overlay)
+    }
+
+    /// Events of links from now on.
+    ///
+    /// # Errors
+    /// As [`Links::overlay`].
+    pub async fn events(&self) -> Result<broadcast::Receiver<Event>, Error> {
+        Ok(self.overlay().await?.events())
+    }
+
+    /// Sends a request to a linked node.
+    ///
+    /// # Errors
+    /// See [`RouteError`]; `NoLink` for a server that is no node, or is not linked.
+    pub async fn request(
+        &self,
+        to: &ServerName,
+        request: Request<Bytes>,
+        patience: Duration,
+    ) -> Result<Response<Bytes>, RouteError> {
+        let Ok(name) = NodeName::parse(to.as_str()) else { return Err(RouteError::NoLink) };
+        let overlay = self.overlay().await.map_err(|_| RouteError::Closed)?;
+        overlay.request(&name, request, Instant::now() + patience).await
+    }
+
+    /// Whether there is an established link to a server.
+    pub fn is_linked(&self, server: &ServerName) -> bool {
+        let Some(overlay) = self.running() else { return false };
+        overlay.links().iter().any(|link| {
+            link.state == LinkState::Established
+                && link.peer.as_ref().is_some_and(|peer| peer.as_str() == server.as_str())
+        })
+    }
+
+    /// Makes a contact link with this device's present addresses.
+    ///
+    /// # Errors
+    /// When nothing can listen or too many offers are open.
+    pub async fn offer(&self) -> Result<Offer, Error> {
+        let overlay = self.overlay().await?;
+        let link = overlay.offer().await.map_err(overlay_error)?;
+        let addresses = overlay.listen().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
+        Ok(Offer { link: link.to_uri(), addresses })
+    }
+
+    /// Adds the contact of a pasted link; gives the fingerprint of the node behind it.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for a text that is no link or has expired.
+    pub async fn add(&self, link: &str) -> Result<String, Error> {
+        let link =
+            ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
+        let overlay = self.overlay().await?;
+        overlay.listen().await.map_err(overlay_error)?;
+        overlay.accept(&link).await.map_err(overlay_error)?;
+        Ok(data_encoding::HEXLOWER.encode(&link.fingerprint().0))
+    }
+
+    /// The user has compared the name of the node that answered, and says yes.
+    ///
+    /// # Errors
+    /// When no such node waits.
+    pub async fn confirm(&self, name: &str) -> Result<(), Error> {
+        self.overlay().await?.confirm(&node_name(name)?).await.map_err(overlay_error)
+    }
+
+    /// Ends the link with a node.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        self.overlay().await?.remove(&node_name(name)?).await.map_err(overlay_error)
+    }
+
+    /// All contacts and open offers.
+    ///
+    /// # Errors
+    /// As [`Links::overlay`].
+    pub async fn contacts(&self) -> Result<Vec<Contact>, Error> {
+        if self.running().is_none() && !self.any()? {
+            return Ok(Vec::new());
+        }
+        Ok(self.overlay().await?.links().into_iter().map(contact).collect())
+    }
+
+    /// Ends all streams, within two seconds.
+    pub async fn shutdown(&self) {
+        if let Some(overlay) = self.running() {
+            overlay.shutdown().await;
+        }
+    }
+}
+
+fn contact(link: LinkInfo) -> Contact {
+    Contact { name: link.peer, state: link.state, class: link.class, route: link.route }
+}
+
+fn node_name(text: &str) -> Result<NodeName, Error> {
+    NodeName::parse(text.trim()).map_err(|e| Error::invalid_param(format!("not the name of a node: {e}")))
+}
+
+fn overlay_error(error: millpond_overlay::Error) -> Error {
+    Error::unknown(error.to_string())
+}
+
+fn direct(settings: &Direct) -> Result<Vec<Box<dyn Transport>>, Error> {
+    let mut config =
+        Libp2pConfig { port: settings.port, visible_nearby: settings.visible_nearby, ..Libp2pConfig::default() };
+    if !settings.addresses.is_empty() {
+        config.bind.clone_from(&settings.addresses);
+    }
+    let transport = Libp2p::new(config).map_err(|e| Error::internal(e.to_string()))?;
+    Ok(vec![Box::new(transport)])
+}

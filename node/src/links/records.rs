@@ -1,0 +1,62 @@
+//! The overlay's records as rows of our database: durable before the bytes that depend on them leave.
+
+use futures::{FutureExt, future::BoxFuture};
+use millpond_overlay::{Change, LinkStore, Record, RecordKey, RecordKind, StoreError};
+use millpond_store::{Store, job, tables};
+
+/// A [`LinkStore`] over the node's database.
+pub(super) struct LinkRows {
+    store: Store,
+}
+
+impl LinkRows {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    fn rows(&self) -> Result<Vec<Record>, millpond_store::Error> {
+        let snapshot = self.store.snapshot()?;
+        let mut records = Vec::new();
+        for row in snapshot.view().scan(tables::LINKS, ())? {
+            let ((tag, id), bytes) = row?;
+            let kind = RecordKind::from_tag(tag).ok_or_else(|| corrupt(format!("unknown kind {tag}")))?;
+            let id = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|e| corrupt(e.to_string()))?;
+            records.push(Record { key: RecordKey { kind, id }, bytes });
+        }
+        Ok(records)
+    }
+}
+
+impl LinkStore for LinkRows {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        async move { self.rows().map_err(failed) }.boxed()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let write = job(
+            |_| Ok::<_, std::convert::Infallible>(()),
+            move |(), txn| {
+                for change in &changes {
+                    match change {
+                        Change::Put(record) => txn.put(tables::LINKS, row_key(&record.key), &record.bytes)?,
+                        Change::Remove(key) => drop(txn.remove(tables::LINKS, row_key(key))?),
+                    }
+                }
+                Ok(())
+            },
+        );
+        async move { self.store.write(write).await.map(|_| ()).map_err(failed) }.boxed()
+    }
+}
+
+fn row_key(key: &RecordKey) -> (u8, String) {
+    (key.kind.tag(), data_encoding::HEXLOWER.encode(&key.id))
+}
+
+fn corrupt(why: String) -> millpond_store::Error {
+    millpond_store::Error::Corrupt { table: "LINKS", why }
+}
+
+fn failed(error: impl std::fmt::Display) -> StoreError {
+    StoreError { why: error.to_string() }
+}

@@ -1,0 +1,238 @@
+//! Other homeservers: who is linked, what their keys are, and how to ask them something.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millpond_overlay::{Event, LinkState, RouteError};
+use millpond_store::{Topic, View, job, rows::Peer, tables};
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{IncomingResponseExt, OutgoingBody, OutgoingRequest, path_builder::SinglePath},
+};
+
+use crate::{Core, Error, links::Links};
+
+mod keys;
+
+/// How long a question to a peer may take when a client waits for the answer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Other homeservers. Cloning is cheap.
+#[derive(Clone)]
+pub struct Peers {
+    core: Core,
+    links: Links,
+}
+
+/// Why a peer gave no answer that we can use.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// No stream to it.
+    #[error("the server cannot be reached: {0}")]
+    Route(#[from] RouteError),
+    /// It answered with an error.
+    #[error("the server answered {status}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The Matrix error code, if it gave one.
+        code: Option<String>,
+        /// What it said.
+        message: String,
+    },
+    /// Its answer, or our question, is not of the form that the spec says.
+    #[error("the server's answer is malformed: {0}")]
+    Malformed(String),
+}
+
+impl PeerError {
+    /// Whether the same question may be answered later: it was not understood and refused, it did not arrive.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Route(_) => true,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Malformed(_) => false,
+        }
+    }
+}
+
+impl From<PeerError> for Error {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Route(RouteError::NoLink) => Self::unreachable(
+                "there is no link with that server: exchange contact links with its user first (`millpond contact`)",
+            ),
+            PeerError::Refused { status, code, message } if status < 500 => {
+                let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+                let kind = match code.as_deref() {
+                    Some("M_FORBIDDEN") => ruma::api::error::ErrorKind::Forbidden,
+                    Some("M_NOT_FOUND") => ruma::api::error::ErrorKind::NotFound,
+                    Some("M_UNABLE_TO_AUTHORISE_JOIN") => ruma::api::error::ErrorKind::UnableToAuthorizeJoin,
+                    _ => ruma::api::error::ErrorKind::Unknown,
+                };
+                Self::matrix(status, kind, format!("the other server says: {message}"))
+            }
+            other => Self::unreachable(other.to_string()),
+        }
+    }
+}
+
+impl Peers {
+    /// The service over links.
+    pub fn new(core: Core, links: Links) -> Self {
+        Self { core, links }
+    }
+
+    /// Asks a linked server something. Inside a link there is no X-Matrix: the link names who asks (overlay.md section 7).
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn ask<R>(
+        &self,
+        to: &ServerName,
+        request: R,
+        patience: Duration,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest<PathBuilder = SinglePath>,
+    {
+        let malformed = |e: ruma::api::error::IntoHttpError| PeerError::Malformed(e.to_string());
+        let (mut head, body) = request.try_into_http_request_inner("", ()).map_err(malformed)?.into_parts();
+        if let Some(kind) = body.content_type() {
+            head.headers.entry(http::header::CONTENT_TYPE).or_insert(kind);
+        }
+        let body = body.try_into_buf::<Vec<u8>>().map_err(|e| malformed(e.into()))?;
+        let answer = self.send(to, http::Request::from_parts(head, Bytes::from(body)), patience).await?;
+        let (head, body) = answer.into_parts();
+        R::IncomingResponse::try_from_http_response(http::Response::from_parts(head, &body[..]))
+            .map_err(|e| PeerError::Malformed(e.to_string()))
+    }
+
+    /// Sends a request that is already HTTP; an answer that is an error comes as [`PeerError::Refused`].
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn send(
+        &self,
+        to: &ServerName,
+        request: http::Request<Bytes>,
+        patience: Duration,
+    ) -> Result<http::Response<Bytes>, PeerError> {
+        let answer = self.links.request(to, request, patience).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        #[derive(serde::Deserialize)]
+        struct Body {
+            errcode: Option<String>,
+            #[serde(default)]
+            error: String,
+        }
+        let body: Option<Body> = serde_json::from_slice(answer.body()).ok();
+        let (code, mut message) = body.map_or((None, String::new()), |body| (body.errcode, body.error));
+        // A peer's text ends up before a user: bounded.
+        message.truncate(message.floor_char_boundary(512));
+        Err(PeerError::Refused { status: answer.status().as_u16(), code, message })
+    }
+
+    /// Whether there is an established link to a server.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn is_linked(&self, server: &ServerName) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        Ok(is_linked(snapshot.view(), server)?)
+    }
+
+    /// Follows the links: keeps the rows of linked peers as the overlay has them, and wakes what waits for one. Ends with
+    /// the overlay.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn follow(&self) -> Result<(), Error> {
+        let mut events = self.links.events().await?;
+        self.reconcile().await?;
+        loop {
+            match events.recv().await {
+                Ok(Event::Established { peer }) => self.linked(peer.as_str()).await?,
+                Ok(Event::LinkUp { peer }) => {
+                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
+                        self.core.notifier().wake(&[Topic::Link(server)]);
+                    }
+                }
+                Ok(Event::KeyDocument { peer }) => {
+                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
+                        self.take_link_document(&server).await?;
+                    }
+                }
+                Ok(Event::Alarm { alarm }) => {
+                    tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
+                }
+                Ok(Event::Pending { .. } | Event::LinkDown { .. }) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.reconcile().await?,
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    async fn linked(&self, name: &str) -> Result<(), Error> {
+        let Ok(server) = OwnedServerName::try_from(name) else { return Ok(()) };
+        self.take_link_document(&server).await?;
+        self.set_linked(server, true).await
+    }
+
+    /// Makes the rows say what the overlay says.
+    async fn reconcile(&self) -> Result<(), Error> {
+        let Some(overlay) = self.links.running() else { return Ok(()) };
+        let established: Vec<_> =
+            overlay.links().into_iter().filter(|link| link.state == LinkState::Established).collect();
+        let mut linked = Vec::new();
+        for link in established {
+            let Some(Ok(server)) = link.peer.map(|peer| OwnedServerName::try_from(peer.as_str())) else { continue };
+            if !self.is_linked(&server)? {
+                self.linked(server.as_str()).await?;
+            }
+            linked.push(server);
+        }
+        let gone: Vec<_> = {
+            let snapshot = self.core.snapshot()?;
+            linked_servers(snapshot.view())?.into_iter().filter(|server| !linked.contains(server)).collect()
+        };
+        for server in gone {
+            self.set_linked(server, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_linked(&self, server: OwnedServerName, linked: bool) -> Result<(), Error> {
+        let key = server.clone();
+        let write = job(
+            move |view| Ok::<_, Error>(view.get(tables::PEERS, &*server)?.unwrap_or_default()),
+            move |peer: Peer, txn| {
+                txn.put(tables::PEERS, &*key, &Peer { linked, ..peer })?;
+                txn.touch(Topic::Outbox(key.clone()));
+                txn.touch(Topic::Link(key.clone()));
+                Ok(())
+            },
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+}
+
+/// Whether a server is linked, by its row.
+pub(crate) fn is_linked(view: View<'_>, server: &ServerName) -> Result<bool, millpond_store::Error> {
+    Ok(view.get(tables::PEERS, server)?.is_some_and(|peer| peer.linked))
+}
+
+/// All linked servers.
+pub(crate) fn linked_servers(view: View<'_>) -> Result<Vec<OwnedServerName>, millpond_store::Error> {
+    let mut servers = Vec::new();
+    for row in view.scan(tables::PEERS, ())? {
+        let (server, peer) = row?;
+        if peer.linked {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
