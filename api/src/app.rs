@@ -13,6 +13,7 @@ use crate::{
     client, cors,
     glue::{Routes, error_response},
     hosts::Hosts,
+    millpond,
 };
 
 /// Answers HTTP requests of clients. Cloning is cheap.
@@ -28,6 +29,7 @@ impl App {
         let hosts = Arc::new(Hosts::new(node.core.config()));
         let mut routes = Routes::default();
         client::routes(&mut routes);
+        routes.merge(millpond::router(&node));
         let router = routes.into_router().fallback(unknown_path).method_not_allowed_fallback(wrong_method);
         Self { router: router.with_state(node), hosts }
     }

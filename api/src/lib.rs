@@ -8,6 +8,7 @@ mod client;
 mod cors;
 pub mod glue;
 mod hosts;
+mod millpond;
 mod serve;
 
 pub use crate::{

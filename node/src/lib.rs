@@ -15,8 +15,9 @@ pub mod notify;
 pub mod peers;
 pub mod rooms;
 pub mod start;
+mod supervisor;
 
-pub use crate::{core::Core, error::Error};
+pub use crate::{core::Core, error::Error, supervisor::Supervisor};
 pub use millpond_store::{Error as StoreError, rows};
 
 /// The services of a running node. Cloning is cheap.
@@ -49,5 +50,19 @@ impl NodeHandle {
             rooms: rooms::Rooms::new(core.clone()),
             core,
         }
+    }
+
+    /// The number of rooms, and of what waits to be sent to each server.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn counts(&self) -> Result<(usize, std::collections::BTreeMap<String, u64>), Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut waiting = std::collections::BTreeMap::new();
+        for row in view.scan(millpond_store::tables::OUTBOX, ())? {
+            *waiting.entry(row?.0.0.to_string()).or_default() += 1;
+        }
+        Ok((view.scan(millpond_store::tables::ROOMS, ())?.count(), waiting))
     }
 }

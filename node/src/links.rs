@@ -10,8 +10,9 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use millpond_mailbox::{contact_link::ContactLink, identity::IdentityKey, name::NodeName, xwing::XWingSecret};
+pub use millpond_overlay::{Arrival, LinkClass, LinkState};
 use millpond_overlay::{
-    Arrival, Event, LinkClass, LinkInfo, LinkState, Me, Overlay, RouteError,
+    Event, LinkInfo, Me, Overlay, RouteError,
     transport::{
         Transport,
         libp2p::{Libp2p, Libp2pConfig},
@@ -19,7 +20,7 @@ use millpond_overlay::{
 };
 use ruma::ServerName;
 use tokio::{
-    sync::{OnceCell, broadcast, mpsc},
+    sync::{OnceCell, broadcast, mpsc, watch},
     time::Instant,
 };
 
@@ -39,6 +40,7 @@ pub struct Links {
 
 struct Shared {
     overlay: OnceCell<Overlay>,
+    started: watch::Sender<bool>,
     transports: Transports,
     arrivals: mpsc::Sender<Arrival>,
     arrived: Mutex<Option<mpsc::Receiver<Arrival>>>,
@@ -78,7 +80,9 @@ impl Links {
     /// Links over other transports: for tests.
     pub fn with_transports(core: Core, transports: Transports) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
-        let shared = Shared { overlay: OnceCell::new(), transports, arrivals, arrived: Mutex::new(Some(arrived)) };
+        let started = watch::Sender::new(false);
+        let shared =
+            Shared { overlay: OnceCell::new(), started, transports, arrivals, arrived: Mutex::new(Some(arrived)) };
         Self { core, shared: Arc::new(shared) }
     }
 
@@ -101,7 +105,15 @@ impl Links {
     /// # Errors
     /// When the records cannot be read or a transport cannot be set up.
     pub async fn overlay(&self) -> Result<&Overlay, Error> {
-        self.shared.overlay.get_or_try_init(|| self.start()).await
+        let overlay = self.shared.overlay.get_or_try_init(|| self.start()).await?;
+        self.shared.started.send_replace(true);
+        Ok(overlay)
+    }
+
+    /// Waits until the overlay runs.
+    pub async fn started(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.shared.started.subscribe().wait_for(|started| *started).await;
     }
 
     /// The overlay, if it runs.

@@ -36,14 +36,20 @@ async fn serve(node: NodeHandle, decided: &Decided, first_run: bool) -> anyhow::
     let _running = Running::announce(data_dir, address)?;
     greet(&node, address, first_run);
 
+    let mut supervisor = node.start().await.map_err(|e| anyhow::anyhow!("starting the node: {e}"))?;
     let stop = CancellationToken::new();
     let serving =
         tokio::spawn(millpond_api::serve(node.clone(), vec![millpond_api::Listener::Client(listener)], stop.clone()));
-    told_to_stop().await?;
+    let failure = tokio::select! {
+        told = told_to_stop() => told.err(),
+        failure = supervisor.failed() => Some(anyhow::anyhow!(failure)),
+    };
     tracing::info!("stopping");
     stop.cancel();
-    tokio::time::timeout(SHUTDOWN, serving).await.context("connections did not end in time")???;
-    Ok(())
+    let ended = tokio::time::timeout(SHUTDOWN, serving).await;
+    supervisor.stop().await;
+    ended.context("connections did not end in time")???;
+    failure.map_or(Ok(()), Err)
 }
 
 /// The file that tells other commands where the node listens; gone when the node ends in order.

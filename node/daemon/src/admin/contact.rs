@@ -67,7 +67,8 @@ fn show(api: &Api) -> anyhow::Result<()> {
         eprintln!("  {}", address.as_str().unwrap_or_default());
     }
     if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        println!("{}", text(&made, "qr"));
+        let qr = fast_qr::QRBuilder::new(text(&made, "link")).build();
+        println!("{}", qr.map_err(|e| anyhow::anyhow!("making the QR code: {e:?}"))?.to_str());
     }
     println!("{}", text(&made, "link"));
     eprintln!("When it is answered, compare the name and run `millpond contact confirm NAME`.");

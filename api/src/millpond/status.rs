@@ -1,0 +1,32 @@
+//! What the node is doing.
+
+use axum::{extract::State, response::Response};
+use millpond_node::{Error, NodeHandle};
+use serde_json::{Value, json};
+
+use super::{answer, contacts};
+
+pub(super) async fn get(State(node): State<NodeHandle>) -> Response {
+    answer(status(&node).await)
+}
+
+async fn status(node: &NodeHandle) -> Result<Value, Error> {
+    let contacts = node.links.contacts().await?;
+    let (rooms, waiting) = node.counts()?;
+    let contacts: Vec<Value> = contacts
+        .iter()
+        .map(|contact| {
+            let mut shown = contacts::shown(contact);
+            let name = contact.name.as_ref().map_or("", |name| name.as_str());
+            shown["waiting"] = waiting.get(name).copied().unwrap_or(0).into();
+            shown
+        })
+        .collect();
+    Ok(json!({
+        "server_name": node.core.identity().server_name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "accounts": node.accounts.list()?.len(),
+        "rooms": rooms,
+        "contacts": contacts,
+    }))
+}

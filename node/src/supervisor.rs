@@ -1,0 +1,68 @@
+//! The node's long-lived loops, owned in one place: nothing is detached, and the end is ordered - stop taking in, drain,
+//! close - each step with a deadline.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, NodeHandle};
+
+/// The running loops of a node. Dropping it aborts them; what was answered is on the disk.
+pub struct Supervisor {
+    node: NodeHandle,
+    loops: JoinSet<(&'static str, Result<(), Error>)>,
+    stop: CancellationToken,
+}
+
+/// How long the loops may take to finish what they are at.
+const DRAIN: Duration = Duration::from_secs(2);
+
+impl NodeHandle {
+    /// Starts the loops, and the overlay if there is any contact.
+    ///
+    /// # Errors
+    /// When the stored links cannot be read or no port can be opened.
+    pub async fn start(&self) -> Result<Supervisor, Error> {
+        let stop = CancellationToken::new();
+        let mut loops = JoinSet::new();
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("inbox", node.inbox.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("links", node.follow_links(token).await) });
+        self.links.resume().await?;
+        Ok(Supervisor { node: self.clone(), loops, stop })
+    }
+
+    /// Follows the links from the moment the overlay runs.
+    async fn follow_links(&self, stop: CancellationToken) -> Result<(), Error> {
+        let follow = async {
+            self.links.started().await;
+            self.peers.follow().await
+        };
+        stop.run_until_cancelled(follow).await.unwrap_or(Ok(()))
+    }
+}
+
+impl Supervisor {
+    /// Waits until a loop ends by itself: with an error, which the node should not live on with.
+    pub async fn failed(&mut self) -> String {
+        match self.loops.join_next().await {
+            Some(Ok((name, Ok(())))) => format!("the {name} loop ended"),
+            Some(Ok((name, Err(error)))) => format!("the {name} loop failed: {error}"),
+            Some(Err(error)) => format!("a loop died: {error}"),
+            None => "there are no loops".to_owned(),
+        }
+    }
+
+    /// Ends the loops and the links.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let drained = tokio::time::timeout(DRAIN, async { while self.loops.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!("some loops did not end in time and are cut off");
+        }
+        self.loops.shutdown().await;
+        self.node.links.shutdown().await;
+    }
+}
