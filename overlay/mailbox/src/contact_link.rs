@@ -4,12 +4,12 @@
 use std::{fmt, str::FromStr};
 
 use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_bytes::{ByteArray, Bytes};
 
 use crate::{
     identity::{Fingerprint, IdentityPublicKey},
-    secrets::S0,
+    secrets::{LinkId, S0},
     time::UnixMillis,
     way::{Way, WayError, check_ways},
 };
@@ -53,8 +53,8 @@ impl ContactLink {
         if version(&bytes)? != VERSION {
             return Err(ContactLinkError::Version);
         }
-        let wire: WireIn = serde_cbor::from_slice(&bytes).map_err(|_| ContactLinkError::Content)?;
-        let WireIn(_, s0, fingerprint, expiry_s, ways) = wire;
+        let (_, s0, fingerprint, expiry_s, ways): WireIn =
+            serde_cbor::from_slice(&bytes).map_err(|_| ContactLinkError::Content)?;
         check_ways(&ways, 1).map_err(|source| ContactLinkError::Way { source })?;
         let expiry_ms = expiry_s.checked_mul(1_000).ok_or(ContactLinkError::Content)?;
         let link = Self {
@@ -74,6 +74,12 @@ impl ContactLink {
     #[must_use]
     pub fn s0(&self) -> &S0 {
         &self.s0
+    }
+
+    /// The name of the link that grows from it. A node that has a row under this name has used the contact link before.
+    #[must_use]
+    pub fn link_id(&self) -> LinkId {
+        self.s0.link_id()
     }
 
     /// Which identity key the offerer must show.
@@ -173,8 +179,7 @@ fn version(bytes: &[u8]) -> Result<u8, ContactLinkError> {
 #[derive(Serialize)]
 struct WireOut<'a>(u8, &'a Bytes, &'a Bytes, u64, &'a [Way]);
 
-#[derive(Deserialize)]
-struct WireIn(#[allow(dead_code)] u8, ByteArray<32>, ByteArray<16>, u64, Vec<Way>);
+type WireIn = (u8, ByteArray<32>, ByteArray<16>, u64, Vec<Way>);
 
 const VERSION: u8 = 1;
 const SCHEME: &str = "millpond:";

@@ -37,7 +37,7 @@ impl IdentityKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> IdentityPublicKey {
-        IdentityPublicKey(self.0.verifying_key())
+        IdentityPublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// The key-form server name of this identity.
@@ -52,9 +52,10 @@ impl IdentityKey {
     }
 }
 
-/// The public half of a node's identity: a canonical, torsion-free point that is not of small order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IdentityPublicKey(VerifyingKey);
+/// The public half of a node's identity: a canonical, torsion-free point that is not of small order. Ordered by its bytes.
+/// Kept in its encoding, because names are everywhere and a decoded point has 160 bytes more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityPublicKey([u8; 32]);
 
 impl IdentityPublicKey {
     /// Accepts exactly one encoding per key.
@@ -62,13 +63,13 @@ impl IdentityPublicKey {
     /// # Errors
     /// If the bytes are no point, not the canonical encoding of one, or a point with a small-order part.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, PublicKeyError> {
-        strict_point(bytes).map(Self)
+        strict_point(bytes).map(|_| Self(*bytes))
     }
 
     /// The canonical encoding.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        &self.0
     }
 
     /// What a contact link carries in place of the key.
@@ -82,25 +83,14 @@ impl IdentityPublicKey {
 
     /// Checks a signature over `label || message` by the strict rules.
     pub(crate) fn verifies(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
-        verifies_strict(&self.0, &[label, message].concat(), signature)
+        let key = VerifyingKey::from_bytes(&self.0).expect("the constructors admit points only");
+        verifies_strict(&key, &[label, message].concat(), signature)
     }
 }
 
 impl fmt::Debug for IdentityPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "IdentityPublicKey({})", NodeName::from_key(self))
-    }
-}
-
-impl PartialOrd for IdentityPublicKey {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for IdentityPublicKey {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

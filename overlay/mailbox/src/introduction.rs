@@ -70,7 +70,14 @@ impl IntroOffer {
         Bundle::open(&self.box_plaintext).map(|bundle| bundle.name().clone())
     }
 
-    /// Of which link the messages that follow are.
+    /// The offer as the message that a link takes: for an offer that comes again after its link was made.
+    #[must_use]
+    pub fn to_message(&self) -> Message {
+        Message::Box(self.box_plaintext.clone())
+    }
+
+    /// Of which link the messages that follow are. If there is a row under this name, the offer came before: feed
+    /// `to_message` to that link, and do not answer a second time.
     #[must_use]
     pub fn link_id(&self) -> LinkId {
         self.s0.link_id()

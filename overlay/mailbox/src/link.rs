@@ -20,17 +20,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bundle::BundleError, contact_link::ContactLinkError, exchange::DoesNotOpen, identity::IdentityKey,
-    key_document::KeyDocument, message::Message, name::NodeName, olm::OlmError, secrets::LinkId, time::UnixMillis,
-    way::Way,
+    identity::IdentityKey, key_document::KeyDocument, message::Message, name::NodeName, secrets::LinkId,
+    time::UnixMillis, way::Way,
 };
 
 mod answerer;
 mod data;
+mod error;
 mod offerer;
 mod streams;
 
 use data::LinkData;
+pub use error::{ErrorKind, LinkError};
 pub use streams::{StreamKind, StreamOwner, hint_table};
 
 /// One link with everything that is known about it. Kept by the node under `id()` as `to_bytes()`.
@@ -140,7 +141,7 @@ pub enum Effect {
         /// Who answered second.
         second: NodeName,
     },
-    /// The offer ran out: the row can be deleted.
+    /// The offer is out of the world, and so is the link: the row can be deleted. Not before, even if the link is removed.
     Expired,
 }
 
@@ -206,6 +207,9 @@ impl Link {
     }
 
     /// Takes over new ways that the other side told over the link.
+    ///
+    /// # Errors
+    /// If they are too many, or one is empty or too long.
     pub fn set_peer_ways(&mut self, ways: Vec<Way>) -> Result<Vec<Effect>, LinkError> {
         crate::way::check_ways(&ways, 0).map_err(|source| LinkError::Ways { source })?;
         if self.data.peer_ways == ways {
@@ -278,14 +282,15 @@ impl Link {
         vec![Effect::Persist]
     }
 
-    /// The user takes the link out of use. From the commit on the other side's streams are not answered.
+    /// The user takes the link out of use. From the commit on the other side's streams are not answered. The row stays
+    /// until `tick` says `Expired`: whoever sends the same offer again must not be answered a second time.
     pub fn remove(&mut self) -> Vec<Effect> {
         self.data.wipe(Phase::Removed);
         vec![Effect::Persist]
     }
 
     /// What time does to a link: offers that nobody finished end 14 days after their expiry, and an established link
-    /// forgets then what only its first contact needed.
+    /// forgets then what only its first contact needed. Once a day is often enough.
     pub fn tick(&mut self, now: UnixMillis) -> Vec<Effect> {
         if now < self.data.expiry.after(GRACE) {
             return Vec::new();
@@ -299,7 +304,8 @@ impl Link {
                 self.data.forget_first_contact();
                 vec![Effect::Persist]
             }
-            _ => Vec::new(),
+            Phase::Alarmed | Phase::Removed => vec![Effect::Expired],
+            Phase::Established => Vec::new(),
         }
     }
 
@@ -325,97 +331,6 @@ impl Link {
             _ => self.data.expiry.after(GRACE),
         };
         self.data.s0.is_some() && now < end
-    }
-}
-
-/// Why a link cannot be made, or does not take a message.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The contact link cannot be made.
-    #[error("making the contact link: {source}")]
-    ContactLink {
-        /// What is wrong with it.
-        source: ContactLinkError,
-    },
-    /// The user pasted a link of this node.
-    #[error("this contact link was made by this node itself; open it on the other one")]
-    OwnLink,
-    /// The offer has ended.
-    #[error("the contact link has expired; ask for a new one")]
-    Expired,
-    /// The link was removed, or an alarm closed it.
-    #[error("the link is closed")]
-    Closed,
-    /// A message that a link in this role and phase does not take.
-    #[error("a {message} message that this link does not wait for")]
-    Unexpected {
-        /// Its kind.
-        message: &'static str,
-    },
-    /// A second, different box for one contact link.
-    #[error("a second box for one contact link, different from the first")]
-    OtherBox,
-    /// The bundle is of another node than the contact link or the introduction says.
-    #[error("{found} is not the node that this link is for")]
-    OtherNode {
-        /// Whose bundle it is.
-        found: NodeName,
-    },
-    /// The other side's bundle is refused.
-    #[error("the other side's bundle is refused: {source}")]
-    Bundle {
-        /// What is wrong with it.
-        source: BundleError,
-    },
-    /// The answer does not open.
-    #[error("the answer is refused: {source}")]
-    Answer {
-        /// What is wrong with it.
-        source: DoesNotOpen,
-    },
-    /// The Olm message does not open.
-    #[error("the confirmation is refused: {source}")]
-    Olm {
-        /// What is wrong with it.
-        source: OlmError,
-    },
-    /// The Olm message opens, but is about another exchange.
-    #[error("the confirmation is about another exchange than this one")]
-    OtherTranscript,
-    /// The new ways are not acceptable.
-    #[error("the ways are refused: {source}")]
-    Ways {
-        /// What is wrong with them.
-        source: crate::way::WayError,
-    },
-    /// The stored row cannot be read.
-    #[error("the stored link cannot be read (version {version})")]
-    Stored {
-        /// Its first byte, 0 if there is none.
-        version: u8,
-    },
-}
-
-/// What a program does about a `LinkError`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Show it: the user did something that cannot work.
-    TellUser,
-    /// The other side is at fault: close the stream, keep the link.
-    DropPeer,
-    /// Our own state or arguments are wrong.
-    Bug,
-}
-
-impl LinkError {
-    /// What to do about it.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::ContactLink { .. } | Self::OwnLink | Self::Expired => ErrorKind::TellUser,
-            Self::Stored { .. } | Self::Olm { source: OlmError::Stored } => ErrorKind::Bug,
-            _ => ErrorKind::DropPeer,
-        }
     }
 }
 

@@ -31,7 +31,10 @@ impl EphemeralSeed {
         rng.fill_bytes(seed.as_mut_slice());
         Self(seed)
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Takes bytes that were drawn elsewhere.
+    #[must_use]
+    pub fn from_bytes(seed: [u8; 32]) -> Self {
+        Self(zeroize::Zeroizing::new(seed))
+    }
+}
