@@ -4,18 +4,21 @@
 //! each; a handler takes only the one that it uses.
 
 pub mod accounts;
+pub mod backup;
 pub mod clock;
 pub mod config;
 mod core;
 mod error;
 pub mod identity;
 pub mod inbox;
+pub mod keys;
 pub mod links;
 pub mod notify;
 pub mod peers;
 pub mod rooms;
 pub mod start;
 mod supervisor;
+pub mod to_device;
 
 pub use crate::{core::Core, error::Error, supervisor::Supervisor};
 pub use millpond_store::{Error as StoreError, rows};
@@ -35,6 +38,12 @@ pub struct NodeHandle {
     pub peers: peers::Peers,
     /// Rooms.
     pub rooms: rooms::Rooms,
+    /// Key backups.
+    pub backups: backup::Backups,
+    /// End-to-end encryption keys.
+    pub keys: keys::Keys,
+    /// To-device messages.
+    pub to_device: to_device::ToDevice,
 }
 
 impl NodeHandle {
@@ -43,6 +52,9 @@ impl NodeHandle {
         let links = links::Links::new(core.clone());
         let peers = peers::Peers::new(core.clone(), links.clone());
         Self {
+            backups: backup::Backups::new(core.clone()),
+            keys: keys::Keys::new(core.clone()),
+            to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone()),
             inbox: inbox::Inbox::new(core.clone(), peers.clone()),
             peers,

@@ -5,6 +5,7 @@ use crate::{Error, View, tables};
 
 mod accounts;
 mod events;
+mod keys;
 mod rooms;
 
 /// What a check found.
@@ -43,6 +44,7 @@ pub fn check(view: View<'_>) -> Result<Report, Error> {
     }
     accounts::check(view, &mut report)?;
     events::check(view, &mut report)?;
+    keys::check(view, &mut report)?;
     rooms::check(view, &mut report)?;
     Ok(report)
 }

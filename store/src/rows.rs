@@ -2,10 +2,12 @@
 
 mod accounts;
 mod events;
+mod keys;
 mod rooms;
 
 pub use accounts::*;
 pub use events::*;
+pub use keys::*;
 pub use rooms::*;
 
 use crate::key::{foreign_short_id, short_id};

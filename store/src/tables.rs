@@ -89,6 +89,51 @@ tables! {
     /// Account data in the order of their commits, the newest entry of each key only: (user, position).
     ACCOUNT_DATA_LOG: (OwnedUserId, u64) => AccountDataKey;
 
+    // End-to-end encryption.
+
+    /// Identity keys of local devices: the signed JSON as uploaded, without `unsigned`.
+    DEVICE_KEYS: (OwnedUserId, OwnedDeviceId) => String;
+    /// One-time keys of local devices in the order of upload: (user, device, algorithm, position).
+    ONE_TIME_KEYS: (OwnedUserId, OwnedDeviceId, String, u64) => OneTimeKeyRow;
+    /// Where a one-time key stands: (user, device, `algorithm:id`) to its position.
+    ONE_TIME_KEY_IDS: (OwnedUserId, OwnedDeviceId, String) => u64;
+    /// Fallback keys: (user, device, algorithm).
+    FALLBACK_KEYS: (OwnedUserId, OwnedDeviceId, String) => FallbackKeyRow;
+    /// How many one-time keys are left and which fallback keys are unused, for `/sync`.
+    KEY_COUNTS: (OwnedUserId, OwnedDeviceId) => KeyCounts;
+    /// Cross-signing keys of local users, and of remote ones as their server told last: (user, usage).
+    CROSS_SIGNING_KEYS: (OwnedUserId, String) => String;
+    /// Signatures that came after the key: (owner, device id or public key, signer, signing key id).
+    KEY_SIGNATURES: (OwnedUserId, String, OwnedUserId, String) => String;
+    /// The newest change of each user's device list, local or remote, by position.
+    DEVICE_LIST_LOG: u64 => OwnedUserId;
+    /// Where a user stands in the log.
+    DEVICE_LIST_HEAD: OwnedUserId => u64;
+    /// Whose master key a local user signed: (signer, position). Only the signer sees it.
+    SIGNATURE_LOG: (OwnedUserId, u64) => OwnedUserId;
+    /// The newest change of each local device and of each local user's cross-signing keys, to be told to peers.
+    DEVICE_OUT_LOG: u64 => DeviceOut;
+    /// Where a device (or, empty, the cross-signing keys) stands in that log.
+    DEVICE_OUT_HEAD: (OwnedUserId, String) => u64;
+    /// Up to where a destination was told.
+    DEVICE_OUT_CURSOR: OwnedServerName => u64;
+    /// The last `stream_id` that a destination was told for a user.
+    DEVICE_OUT_SENT: (OwnedServerName, OwnedUserId) => u64;
+    /// Device lists of remote users that we keep.
+    REMOTE_LISTS: (OwnedServerName, OwnedUserId) => RemoteList;
+    /// Their devices.
+    REMOTE_DEVICES: (OwnedUserId, OwnedDeviceId) => RemoteDevice;
+    /// To-device events that wait for a device, as JSON: (user, device, position).
+    TO_DEVICE: (OwnedUserId, OwnedDeviceId, u64) => String;
+    /// To-device messages of peers that came already: (origin, message id) to its number.
+    TO_DEVICE_SEEN: (OwnedServerName, String) => u64;
+    /// The same by number, so that the oldest can be forgotten.
+    TO_DEVICE_SEEN_LOG: (OwnedServerName, u64) => String;
+    /// Versions of server-side key backups.
+    BACKUPS: (OwnedUserId, u64) => Backup;
+    /// Backed-up sessions, JSON: (user, version, room, session id).
+    BACKUP_KEYS: (OwnedUserId, u64, OwnedRoomId, String) => String;
+
     // Between nodes.
 
     /// The overlay's records: (kind, id in hex) to opaque, secret bytes.

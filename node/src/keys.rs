@@ -1,0 +1,54 @@
+//! End-to-end encryption keys: of local devices, and what we keep of remote ones.
+//!
+//! Local keys are rows; keys of remote users are kept while a room is shared and asked for again when an update may have
+//! been missed. Whoever writes a change of a device list goes through [`lists`], so that clients and peers are told.
+
+mod claim;
+mod cross_signing;
+mod federation;
+mod hooks;
+mod inbound;
+mod lists;
+mod outbound;
+mod query;
+mod remote;
+mod show;
+mod signatures;
+mod signed;
+mod upload;
+
+use std::sync::{Arc, OnceLock};
+
+pub use self::{
+    claim::{Claimed, Claims},
+    federation::Audience,
+    hooks::{device_removed, device_renamed, user_deactivated},
+    inbound::{Update, apply_device_list_update, apply_signing_key_update, mark_stale},
+    lists::{DeviceListChanges, device_lists},
+    outbound::{DeviceEdus, device_list_edus, device_lists_delivered},
+    remote::RemoteKeys,
+    upload::{as_ruma, key_counts},
+};
+use crate::Core;
+
+/// The keys of users and devices. Cloning is cheap.
+#[derive(Clone)]
+pub struct Keys {
+    core: Core,
+    remote: Arc<OnceLock<Arc<dyn RemoteKeys>>>,
+}
+
+impl Keys {
+    /// The keys in `core`'s store.
+    pub fn new(core: Core) -> Self {
+        Self { core, remote: Arc::default() }
+    }
+
+    /// Gives the way to other servers. Until then they count as unreachable; a second call changes nothing.
+    pub fn connect(&self, remote: Arc<dyn RemoteKeys>) {
+        let _ = self.remote.set(remote);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,6 @@
+//! The parts that clients cannot see through the API: peers, cursors, positions.
+
+pub(crate) mod fixture;
+mod lists;
+mod peers;
+mod remote;
