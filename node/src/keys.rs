@@ -8,6 +8,7 @@ mod cross_signing;
 mod federation;
 mod hooks;
 mod inbound;
+mod linked;
 mod lists;
 mod outbound;
 mod query;
@@ -17,7 +18,7 @@ mod signatures;
 mod signed;
 mod upload;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use self::{
     claim::{Claimed, Claims},
@@ -35,18 +36,13 @@ use crate::Core;
 #[derive(Clone)]
 pub struct Keys {
     core: Core,
-    remote: Arc<OnceLock<Arc<dyn RemoteKeys>>>,
+    remote: Arc<dyn RemoteKeys>,
 }
 
 impl Keys {
-    /// The keys in `core`'s store.
-    pub fn new(core: Core) -> Self {
-        Self { core, remote: Arc::default() }
-    }
-
-    /// Gives the way to other servers. Until then they count as unreachable; a second call changes nothing.
-    pub fn connect(&self, remote: Arc<dyn RemoteKeys>) {
-        let _ = self.remote.set(remote);
+    /// The keys in `core`'s store, and those that `remote` asks other servers for.
+    pub fn new(core: Core, remote: Arc<dyn RemoteKeys>) -> Self {
+        Self { core, remote }
     }
 }
 

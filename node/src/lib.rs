@@ -3,6 +3,8 @@
 //! Each part is a service: a cheap handle over [`Core`] with the methods that the API calls. [`NodeHandle`] holds one of
 //! each; a handler takes only the one that it uses.
 
+use std::sync::Arc;
+
 pub mod accounts;
 pub mod backup;
 pub mod clock;
@@ -53,7 +55,7 @@ impl NodeHandle {
         let peers = peers::Peers::new(core.clone(), links.clone());
         Self {
             backups: backup::Backups::new(core.clone()),
-            keys: keys::Keys::new(core.clone()),
+            keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone()),
             inbox: inbox::Inbox::new(core.clone(), peers.clone()),

@@ -4,9 +4,12 @@
 use millpond_store::{Error, Topic, WriteTxn, tables};
 use ruma::{DeviceId, UserId};
 
+use crate::keys;
+
 /// A device was removed; its row and its token are gone already.
 pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
     txn.remove_all(tables::TXN_IDS, (user_id, device_id))?;
+    keys::device_removed(txn, user_id, device_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())
 }
@@ -16,12 +19,14 @@ pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id
 pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, _erase: bool) -> Result<(), Error> {
     txn.remove_all(tables::ACCOUNT_DATA, (user_id,))?;
     txn.remove_all(tables::ACCOUNT_DATA_LOG, (user_id,))?;
+    keys::user_deactivated(txn, user_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())
 }
 
 /// A device got another name: others who see the device list should hear of it.
-pub(crate) fn device_renamed(txn: &mut WriteTxn<'_>, user_id: &UserId, _device_id: &DeviceId) -> Result<(), Error> {
+pub(crate) fn device_renamed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
+    keys::device_renamed(txn, user_id, device_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())
 }

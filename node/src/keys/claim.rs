@@ -37,11 +37,10 @@ impl Keys {
         let mut response = v3::Response::new(self.claim_local(local).await?);
         let patience = patience(request.timeout);
         let asked = remote.into_iter().map(|(server, claims)| async move {
-            let answer = self.within(patience, self.remote()?.claim(&server, claims.clone())).await;
-            Ok::<_, Error>((server, claims, answer))
+            let answer = self.within(patience, self.remote.claim(&server, claims.clone())).await;
+            (server, claims, answer)
         });
-        for asked in join_all(asked).await {
-            let (server, claims, answer) = asked?;
+        for (server, claims, answer) in join_all(asked).await {
             match answer {
                 Ok(claimed) => response.one_time_keys.extend(only_asked(claimed, &claims)),
                 Err(error) => drop(response.failures.insert(server.to_string(), failure(&error))),

@@ -104,7 +104,7 @@ impl Keys {
             }
             match questions.once.is_empty() {
                 true => Ok(None),
-                false => self.remote()?.query(server, questions.once).await.map(Some),
+                false => self.remote.query(server, questions.once).await.map(Some),
             }
         };
         self.within(patience, fetch).await

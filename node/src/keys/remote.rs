@@ -26,7 +26,7 @@ use super::{
 };
 use crate::Error;
 
-/// The way to the keys of other servers, given by the federation part. An error means: could not be asked.
+/// The way to the keys of other servers. An error means: could not be asked.
 pub trait RemoteKeys: Send + Sync + 'static {
     /// `GET /_matrix/federation/v1/user/devices/{userId}`.
     fn devices(&self, user: OwnedUserId) -> BoxFuture<'static, Result<get_devices::v1::Response, Error>>;
@@ -51,7 +51,7 @@ impl Keys {
             let view = snapshot.view();
             (view.get(tables::REMOTE_LISTS, (user.server_name(), user))?, view.position()?.0)
         };
-        let response = self.remote()?.devices(user.to_owned()).await?;
+        let response = self.remote.devices(user.to_owned()).await?;
         let list = Fetched::parse(user, response)?;
         let user = user.to_owned();
         let decide = |_: View<'_>| Ok::<_, Error>(());
@@ -91,12 +91,6 @@ impl Keys {
             self.resync(&user).await?;
         }
         Ok(())
-    }
-
-    /// The way to other servers.
-    pub(crate) fn remote(&self) -> Result<&dyn RemoteKeys, Error> {
-        let remote = self.remote.get().map(AsRef::as_ref);
-        remote.ok_or_else(|| Error::unreachable("this node has no route to other servers yet"))
     }
 
     /// Waits for an answer no longer than `patience`.

@@ -59,9 +59,8 @@ impl Keys {
         }
         let mut found = Strangers::new();
         for user in unknown {
-            let Ok(remote) = self.remote() else { break };
             let asked = BTreeMap::from([(user.clone(), Vec::new())]);
-            let answer = self.within(patience(None), remote.query(user.server_name(), asked)).await;
+            let answer = self.within(patience(None), self.remote.query(user.server_name(), asked)).await;
             let Ok(v1::Response { mut master_keys, .. }) = answer else { continue };
             let key = cross_signing(&user, master_keys.remove(&user), None).remove(&Usage::Master);
             found.extend(key.map(|key| (user, key)));

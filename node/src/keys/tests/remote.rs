@@ -24,7 +24,8 @@ use super::fixture::{Fixture, device_keys, key_pair, public, raw, signed};
 use crate::{
     Error,
     keys::{
-        Claimed, Claims, RemoteKeys, Update, apply_device_list_update, apply_signing_key_update, device_lists, lists,
+        Claimed, Claims, Keys, RemoteKeys, Update, apply_device_list_update, apply_signing_key_update, device_lists,
+        lists,
     },
     rooms::Action,
 };
@@ -114,9 +115,9 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let f = Fixture::new();
+        let mut f = Fixture::new();
         let there = Arc::new(There::default());
-        f.node.keys.connect(Arc::new(Way(there.clone())));
+        f.node.keys = Keys::new(f.node.core.clone(), Arc::new(Way(there.clone())));
         let alice = f.user("alice", "A").await;
         let room = f.room(&alice).await;
         let carol = user_id!("@carol:there.example").to_owned();
