@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod keys;
 pub mod links;
 pub mod notify;
+pub mod outbox;
 pub mod peers;
 pub mod rooms;
 pub mod start;
@@ -36,6 +37,8 @@ pub struct NodeHandle {
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
     pub links: links::Links,
+    /// What is owed to other servers.
+    pub outbox: outbox::Outbox,
     /// Other homeservers.
     pub peers: peers::Peers,
     /// Rooms.
@@ -59,6 +62,7 @@ impl NodeHandle {
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone()),
             inbox: inbox::Inbox::new(core.clone(), peers.clone()),
+            outbox: outbox::Outbox::new(core.clone(), peers.clone(), Vec::new()),
             peers,
             links,
             rooms: rooms::Rooms::new(core.clone()),

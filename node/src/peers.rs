@@ -10,9 +10,14 @@ use ruma::{
     api::{IncomingResponseExt, OutgoingBody, OutgoingRequest, path_builder::SinglePath},
 };
 
+use tokio::sync::broadcast;
+
 use crate::{Core, Error, links::Links};
 
 mod keys;
+
+/// Link-ups that a slow reader may be behind.
+const LINK_UPS: usize = 64;
 
 /// How long a question to a peer may take when a client waits for the answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,6 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Peers {
     core: Core,
     links: Links,
+    link_ups: broadcast::Sender<OwnedServerName>,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -80,7 +86,12 @@ impl From<PeerError> for Error {
 impl Peers {
     /// The service over links.
     pub fn new(core: Core, links: Links) -> Self {
-        Self { core, links }
+        Self { core, links, link_ups: broadcast::Sender::new(LINK_UPS) }
+    }
+
+    /// The servers with which a stream comes up, from now on.
+    pub fn link_ups(&self) -> broadcast::Receiver<OwnedServerName> {
+        self.link_ups.subscribe()
     }
 
     /// Asks a linked server something. Inside a link there is no X-Matrix: the link names who asks (overlay.md section 7).
@@ -152,12 +163,14 @@ impl Peers {
     pub async fn follow(&self) -> Result<(), Error> {
         let mut events = self.links.events().await?;
         self.reconcile().await?;
+        self.say_hello();
         loop {
             match events.recv().await {
                 Ok(Event::Established { peer }) => self.linked(peer.as_str()).await?,
                 Ok(Event::LinkUp { peer }) => {
                     if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
-                        self.core.notifier().wake(&[Topic::Link(server)]);
+                        // Nobody may be listening: then nothing waits for it.
+                        let _ = self.link_ups.send(server);
                     }
                 }
                 Ok(Event::KeyDocument { peer }) => {
@@ -172,6 +185,19 @@ impl Peers {
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.reconcile().await?,
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             }
+        }
+    }
+
+    /// Opens a stream to each contact: who was waiting for us to come back hears of it so.
+    fn say_hello(&self) {
+        let Some(overlay) = self.links.running() else { return };
+        for link in overlay.links() {
+            let Some(peer) = link.peer.filter(|_| link.state == LinkState::Established && link.route.is_none()) else {
+                continue;
+            };
+            let overlay = overlay.clone();
+            // Ends by its deadline; that somebody is not there is no news.
+            tokio::spawn(async move { drop(overlay.connect(&peer, tokio::time::Instant::now() + PATIENCE).await) });
         }
     }
 
@@ -211,7 +237,6 @@ impl Peers {
             move |peer: Peer, txn| {
                 txn.put(tables::PEERS, &*key, &Peer { linked, ..peer })?;
                 txn.touch(Topic::Outbox(key.clone()));
-                txn.touch(Topic::Link(key.clone()));
                 Ok(())
             },
         );

@@ -29,6 +29,8 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("inbox", node.inbox.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("outbox", node.outbox.pump(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })

@@ -13,8 +13,6 @@ pub enum Topic {
     User(OwnedUserId),
     /// There is new work for this destination.
     Outbox(OwnedServerName),
-    /// A link with this server has come up.
-    Link(OwnedServerName),
     /// There are new staged transactions.
     Inbox,
 }

@@ -11,7 +11,7 @@ use millpond_store::{
 };
 use ruma::{OwnedServerName, UserId, events::TimelineEventType};
 
-use crate::identity::Identity;
+use crate::{identity::Identity, peers};
 
 /// To whom we owe an event.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) enum Owed {
     /// To nobody: history, or a join that a resident server sends out.
     #[default]
     Nobody,
-    /// To every server in the room but these, which have it already or get it from its sender.
+    /// To every linked server in the room but these, which have it already or get it from its sender.
     AllBut(BTreeSet<OwnedServerName>),
 }
 
@@ -56,6 +56,10 @@ pub(super) fn write(
         servers.push(row?.0.1);
     }
     for server in destinations(servers.into_iter(), pdu, identity, except) {
+        // Who has no link with us gets it from a member who has, or catches up when there is one.
+        if !peers::is_linked(txn.view(), &server)? {
+            continue;
+        }
         let position = txn.next_position().0;
         txn.put(tables::OUTBOX, (&*server, position), &OutboxItem::Pdu(event))?;
         txn.touch(Topic::Outbox(server));

@@ -1,0 +1,144 @@
+//! The outbox: what is owed to other servers leaves in order, one transaction at a time per destination, and its rows go
+//! only when the peer has staged it durably. Nothing is dropped for age or number. [`schedule`] decides who is served
+//! when; this pump only executes.
+
+use std::{sync::Arc, time::Duration};
+
+use millpond_store::tables;
+use ruma::{OwnedServerName, ServerName};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Core, Error,
+    peers::{self, PeerError, Peers},
+};
+
+mod batch;
+mod deliver;
+pub mod schedule;
+
+use schedule::{InEvent, Schedule};
+
+pub use batch::EduSource;
+
+/// The outbox. Cloning is cheap.
+#[derive(Clone)]
+pub struct Outbox {
+    core: Core,
+    peers: Peers,
+    edus: Arc<Vec<Box<dyn EduSource>>>,
+}
+
+/// How long a peer may take to stage a transaction.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How an attempt to deliver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// The peer has it; there may be more.
+    Done,
+    /// There was nothing to send.
+    Nothing,
+    /// The peer could not be reached or did not take it.
+    Failed,
+}
+
+impl Outbox {
+    /// The service over peers; `edus` are the sources of what is sent as its latest value.
+    pub fn new(core: Core, peers: Peers, edus: Vec<Box<dyn EduSource>>) -> Self {
+        Self { core, peers, edus: Arc::new(edus) }
+    }
+
+    /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn pump(&self, stop: CancellationToken) -> Result<(), Error> {
+        let mut commits = self.core.notifier().positions();
+        let mut link_ups = self.peers.link_ups();
+        let mut schedule = Schedule::default();
+        let mut sending = JoinSet::new();
+        loop {
+            commits.mark_unchanged();
+            let now_ms = self.core.clock().now_ms();
+            for server in self.with_work()? {
+                schedule.handle(InEvent::Work(server), now_ms, 0);
+            }
+            for server in schedule.start(now_ms) {
+                let outbox = self.clone();
+                sending.spawn(async move { (outbox.deliver(&server).await, server) });
+            }
+            let wait = schedule.next_wake_ms().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = commits.changed() => {}
+                up = link_ups.recv() => {
+                    if let Ok(server) = up {
+                        schedule.handle(InEvent::LinkUp(server), now_ms, 0);
+                    }
+                }
+                Some(ended) = sending.join_next() => self.delivered(&mut schedule, ended)?,
+                () = sleep(wait) => {}
+            }
+        }
+        sending.shutdown().await;
+        Ok(())
+    }
+
+    fn delivered(
+        &self,
+        schedule: &mut Schedule,
+        ended: Result<(Result<Delivery, Error>, OwnedServerName), tokio::task::JoinError>,
+    ) -> Result<(), Error> {
+        let (outcome, server) = ended.map_err(|e| Error::internal(format!("a delivery died: {e}")))?;
+        let event = match outcome? {
+            Delivery::Done => InEvent::Delivered(server),
+            Delivery::Nothing => InEvent::Idle(server),
+            Delivery::Failed => InEvent::Failed(server),
+        };
+        schedule.handle(event, self.core.clock().now_ms(), rand::random());
+        Ok(())
+    }
+
+    /// The linked servers to which something is owed.
+    fn with_work(&self) -> Result<Vec<OwnedServerName>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut servers = Vec::new();
+        for server in peers::linked_servers(view)? {
+            let mut work = view.any(tables::OUTBOX, (&*server,))?;
+            for source in self.edus.iter() {
+                work = work || !source.edus(view, &server, 1)?.edus.is_empty();
+            }
+            if work {
+                servers.push(server);
+            }
+        }
+        Ok(servers)
+    }
+
+    async fn deliver(&self, server: &ServerName) -> Result<Delivery, Error> {
+        let Some(batch) = self.next_batch(server)? else { return Ok(Delivery::Nothing) };
+        match self.send(server, &batch).await {
+            Ok(()) => {
+                self.forget(server, batch).await?;
+                Ok(Delivery::Done)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a delivery failed and is repeated later");
+                if !error.is_retriable() || matches!(error, PeerError::Refused { .. }) {
+                    tracing::warn!(%error, "a peer does not take what it is sent; trying again later");
+                }
+                Ok(Delivery::Failed)
+            }
+        }
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

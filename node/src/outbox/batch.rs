@@ -1,0 +1,170 @@
+//! What the next transaction to a destination holds: owed rows in their order, and the latest of what is sent by cursor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_encoding::BASE32_NOPAD;
+use millpond_store::{
+    View, WriteTxn,
+    rows::{EventRow, EventShort, OutboxItem, RoomShort},
+    tables,
+};
+use ruma::{OwnedServerName, ServerName};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::Outbox;
+use crate::{
+    Error,
+    inbox::{MAX_EDUS, MAX_PDUS},
+    peers, rooms,
+};
+
+/// EDUs of which a peer that was away needs the latest, not all: receipts, device lists.
+pub trait EduSource: Send + Sync {
+    /// What to send to a destination since the last time, at most `limit`.
+    ///
+    /// # Errors
+    /// Storage errors.
+    fn edus(&self, view: View<'_>, destination: &ServerName, limit: usize) -> Result<Edus, millpond_store::Error>;
+
+    /// Notes that the destination has them; `cursor` is the one that came with them.
+    ///
+    /// # Errors
+    /// Storage errors.
+    fn delivered(
+        &self,
+        txn: &mut WriteTxn<'_>,
+        destination: &ServerName,
+        cursor: u64,
+    ) -> Result<(), millpond_store::Error>;
+}
+
+/// EDUs of one source.
+#[derive(Clone, Debug, Default)]
+pub struct Edus {
+    /// JSON of each.
+    pub edus: Vec<String>,
+    /// What to tell the source when they are delivered.
+    pub cursor: u64,
+}
+
+/// One delivery.
+pub(super) enum Batch {
+    /// A transaction.
+    Transaction(Transaction),
+    /// An invite, which is a request of its own.
+    Invite {
+        /// Its row.
+        position: u64,
+        /// The member event.
+        event: EventShort,
+    },
+}
+
+pub(super) struct Transaction {
+    /// Names the content: the same content sent again has the same id, other content another one.
+    pub(super) txn_id: String,
+    pub(super) body: Vec<u8>,
+    pub(super) positions: Vec<u64>,
+    pub(super) cursors: Vec<(usize, u64)>,
+}
+
+#[derive(Serialize)]
+struct Content {
+    pdus: Vec<Box<RawValue>>,
+    edus: Vec<Box<RawValue>>,
+    #[serde(rename = "org.millpond.via")]
+    via: Vec<BTreeSet<OwnedServerName>>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    origin: &'a ServerName,
+    origin_server_ts: u64,
+    #[serde(flatten)]
+    content: &'a Content,
+}
+
+impl Outbox {
+    pub(super) fn next_batch(&self, server: &ServerName) -> Result<Option<Batch>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut content = Content { pdus: Vec::new(), edus: Vec::new(), via: Vec::new() };
+        let (mut positions, mut served) = (Vec::new(), BTreeMap::new());
+        for row in view.scan(tables::OUTBOX, (server,))? {
+            let ((_, position), item) = row?;
+            match item {
+                OutboxItem::Invite(event) if positions.is_empty() => {
+                    return Ok(Some(Batch::Invite { position, event }));
+                }
+                OutboxItem::Invite(_) => break,
+                OutboxItem::Pdu(_) if content.pdus.len() == MAX_PDUS => break,
+                OutboxItem::Edu(_) if content.edus.len() == MAX_EDUS => break,
+                OutboxItem::Pdu(event) => {
+                    let row = rooms::rows::event(view, event)?;
+                    content.via.push(served_in(view, row.meta.room, &mut served)?);
+                    content.pdus.push(raw(row)?);
+                }
+                OutboxItem::Edu(json) => content.edus.push(raw_json(json)?),
+            }
+            positions.push(position);
+        }
+        let mut cursors = Vec::new();
+        for (at, source) in self.edus.iter().enumerate() {
+            let found = source.edus(view, server, MAX_EDUS - content.edus.len())?;
+            if !found.edus.is_empty() {
+                cursors.push((at, found.cursor));
+            }
+            for json in found.edus {
+                content.edus.push(raw_json(json)?);
+            }
+        }
+        if content.pdus.is_empty() && content.edus.is_empty() {
+            return Ok(None);
+        }
+        self.transaction(&content, positions, cursors).map(|txn| Some(Batch::Transaction(txn)))
+    }
+
+    fn transaction(
+        &self,
+        content: &Content,
+        positions: Vec<u64>,
+        cursors: Vec<(usize, u64)>,
+    ) -> Result<Transaction, Error> {
+        let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
+        let digest = Sha256::digest(serde_json::to_vec(content).map_err(failed)?);
+        let body =
+            Body { origin: self.core.identity().server_name(), origin_server_ts: self.core.clock().now_ms(), content };
+        let body = serde_json::to_vec(&body).map_err(failed)?;
+        Ok(Transaction { txn_id: BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body, positions, cursors })
+    }
+}
+
+/// The servers of a room that we serve ourselves, us included.
+fn served_in(
+    view: View<'_>,
+    room: RoomShort,
+    known: &mut BTreeMap<RoomShort, BTreeSet<OwnedServerName>>,
+) -> Result<BTreeSet<OwnedServerName>, Error> {
+    if let Some(servers) = known.get(&room) {
+        return Ok(servers.clone());
+    }
+    let mut servers = BTreeSet::new();
+    for row in view.scan(tables::ROOM_SERVERS, (room,))? {
+        let ((_, server), _) = row?;
+        if peers::is_linked(view, &server)? {
+            servers.insert(server);
+        }
+    }
+    known.insert(room, servers.clone());
+    Ok(servers)
+}
+
+fn raw(row: EventRow) -> Result<Box<RawValue>, Error> {
+    raw_json(row.json.into())
+}
+
+fn raw_json(json: String) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(json).map_err(|e| Error::internal(format!("a stored event is not JSON: {e}")))
+}

@@ -1,0 +1,85 @@
+//! Sending a batch, and forgetting it when the peer has it.
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use millpond_store::{job, rows::EventShort, tables};
+use ruma::{
+    ServerName,
+    api::federation::membership::{RawStrippedState, create_invite},
+    serde::Raw,
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Outbox, PATIENCE,
+    batch::{Batch, Transaction},
+};
+use crate::{Error, peers::PeerError, rooms};
+
+impl Outbox {
+    pub(super) async fn send(&self, server: &ServerName, batch: &Batch) -> Result<(), PeerError> {
+        match batch {
+            Batch::Transaction(transaction) => self.send_transaction(server, transaction).await,
+            Batch::Invite { event, .. } => self.send_invite(server, *event).await,
+        }
+    }
+
+    async fn send_transaction(&self, server: &ServerName, transaction: &Transaction) -> Result<(), PeerError> {
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("/_matrix/federation/v1/send/{}", transaction.txn_id))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(transaction.body.clone()))
+            .map_err(|e| PeerError::Malformed(e.to_string()))?;
+        self.peers.send(server, request, PATIENCE).await.map(drop)
+    }
+
+    /// The invite was committed when the user made it: the auth rules need no signature of the invitee's server.
+    async fn send_invite(&self, server: &ServerName, event: EventShort) -> Result<(), PeerError> {
+        let request = self.invite_request(event).map_err(|e| PeerError::Malformed(e.to_string()))?;
+        match self.peers.ask(server, request, PATIENCE).await {
+            // A refused invite stays in the room as it is; sending it again would be refused again.
+            Err(PeerError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn invite_request(&self, event: EventShort) -> Result<create_invite::v2::Request, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let row = rooms::rows::event(view, event)?;
+        let room_id = rooms::rows::room_id(view, row.meta.room)?;
+        let (_, room) =
+            rooms::rows::room(view, &room_id)?.ok_or_else(|| Error::internal("an invite without its room"))?;
+        let pdu = rooms::rows::pdu(&room_id, row.clone())?;
+        let shown = rooms::stripped::state(view, row.meta.room, Some(pdu.sender()), None)?;
+        let shown: Vec<Box<RawValue>> =
+            serde_json::from_str(&shown).map_err(|e| Error::internal(format!("stripped state is not JSON: {e}")))?;
+        let shown = shown.into_iter().map(|raw| RawStrippedState::Stripped(Raw::from_json(raw))).collect();
+        let json = RawValue::from_string(row.json.into()).map_err(|e| Error::internal(e.to_string()))?;
+        Ok(create_invite::v2::Request::new(room_id, pdu.owned_event_id(), room.version, json, shown))
+    }
+
+    /// Removes the rows of a batch that the peer has staged, in one commit.
+    pub(super) async fn forget(&self, server: &ServerName, batch: Batch) -> Result<(), Error> {
+        let (outbox, server) = (self.clone(), server.to_owned());
+        let (positions, cursors) = match batch {
+            Batch::Transaction(transaction) => (transaction.positions, transaction.cursors),
+            Batch::Invite { position, .. } => (vec![position], Vec::new()),
+        };
+        let forget = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                for position in &positions {
+                    txn.remove(tables::OUTBOX, (&*server, *position))?;
+                }
+                for (source, cursor) in &cursors {
+                    outbox.edus[*source].delivered(txn, &server, *cursor)?;
+                }
+                Ok(())
+            },
+        );
+        self.core.write(forget).await?;
+        Ok(())
+    }
+}
