@@ -59,6 +59,9 @@ pub enum PduError {
     /// No room id, in a place where only the create event of version 12 may lack it.
     #[error("event has no `room_id`")]
     NoRoomId,
+    /// The content is a text, a number or a list.
+    #[error("event has a `content` that is no object")]
+    Content,
     /// Longer than a PDU may be.
     #[error("event has more than 65535 bytes")]
     TooLarge,
@@ -77,6 +80,9 @@ impl Pdu {
     /// When a field is missing or malformed.
     pub fn parse(event_id: OwnedEventId, rules: &RoomRules, json: Box<str>, flags: PduFlags) -> Result<Self, PduError> {
         let fields: Fields<'_> = serde_json::from_str(&json)?;
+        if !fields.content.get().starts_with('{') {
+            return Err(PduError::Content);
+        }
         let room_id_in_json = fields.room_id.is_some();
         let room_id = match fields.room_id.clone() {
             Some(id) => id,

@@ -1,1 +1,16 @@
-#![allow(missing_docs)]
+//! The room protocol, driven through its public functions over a room that is a few maps.
+
+mod arrival;
+mod build;
+mod checks;
+mod client;
+mod create_room;
+mod decide;
+mod join;
+mod measure;
+mod pdu;
+mod power;
+mod resolution;
+mod template;
+mod visibility;
+mod world;

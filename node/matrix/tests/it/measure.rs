@@ -1,0 +1,64 @@
+//! What one event costs. Not a benchmark with statistics: `cargo test -p millpond-matrix --test it measure -- --ignored --nocapture`.
+
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+
+use std::{hint::black_box, time::Instant};
+
+use millpond_matrix::{
+    CheckedPdu, Pdu, PduHeader, build,
+    check::RawPdu,
+    client::{Unsigned, write_client_event},
+    decide::{Given, decide},
+};
+use ruma::RoomVersionId;
+
+use crate::world::{Room, Server, keys, message, user};
+
+/// Times the work in batches and prints the best batch: what is slower was somebody else's doing.
+fn measure<T>(what: &str, mut work: impl FnMut(u32) -> T) {
+    let batch = |work: &mut dyn FnMut(u32)| {
+        let start = Instant::now();
+        (0..BATCH).for_each(work);
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(BATCH)
+    };
+    let best = (0..20).map(|_| batch(&mut |n| drop(black_box(work(n))))).fold(f64::MAX, f64::min);
+    println!("{what:45} {best:7.2} us");
+}
+
+/// Events in one batch.
+const BATCH: u32 = 200;
+
+#[test]
+#[ignore = "prints times, shows nothing else"]
+fn one_event_in_microseconds() {
+    let mut room = Room::public(&RoomVersionId::V12, &["bob"]);
+    let bob = user("bob");
+    let server = Server::new("bob.example");
+    let keys = keys(&[&server]);
+    let body = "a message of the usual length, such as people write them";
+    let pdu = room.send(message(&bob, body, 1));
+    let json = pdu.json().to_owned();
+    let next = |n| build::next(&room, room.rules, &room.room_id, message(&bob, body, n), &server.signer()).unwrap();
+    let decide = |pdu: &CheckedPdu| decide(pdu, &room, room.rules, &Given::default()).unwrap();
+    let built = next(1);
+    println!("event of {} bytes", json.len());
+    measure("parse content", |_| build::content(br#"{"msgtype":"m.text","body":"a message"}"#).unwrap());
+    measure("build and sign", next);
+    measure("build, sign and decide (local)", |n| decide(&next(n)));
+    measure("decide", |_| decide(&built));
+    measure("parse and check (remote)", |_| RawPdu::parse(&json).unwrap().check(room.rules, &keys).unwrap());
+    measure("parse, check and decide (remote)", |_| {
+        let pdu = RawPdu::parse(built.json()).unwrap().check(room.rules, &keys).unwrap();
+        decide(&pdu)
+    });
+    let header = pdu.header().to_bytes();
+    measure("Pdu::from_stored", |_| {
+        Pdu::from_stored(room.room_id.clone(), pdu.header().clone(), json.as_str().into()).unwrap()
+    });
+    let mut out = Vec::new();
+    measure("header from bytes and client form", |_| {
+        out.clear();
+        let header = PduHeader::from_bytes(&header).unwrap();
+        write_client_event(&mut out, &header, &json, None, &Unsigned { age: Some(5), ..Unsigned::default() });
+    });
+}
