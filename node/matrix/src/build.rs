@@ -1,7 +1,7 @@
 //! Building and signing the events of our own users.
 //!
-//! Server-server spec, "Signing events" and "Auth events selection". Version 12: the create event has no room id, its hash is the room id, and no event names it
-//! among its auth events.
+//! Server-server spec, "Signing events" and "Auth events selection". Version 12: the create event has no room id, its
+//! hash is the room id, and no event names it among its auth events.
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId, ServerName,
@@ -222,7 +222,8 @@ pub fn next<K: KeyPair>(
     sign(rules, Some(room_id), draft, parents, signer)
 }
 
-/// Adds our signature to an event of somebody else: an invite for our user, a restricted join that our user authorises. The event id stays.
+/// Adds our signature to an event of somebody else: an invite for our user, a restricted join that our user authorises.
+/// The event id stays.
 ///
 /// # Errors
 /// When the event would grow over the limit.

@@ -1,6 +1,7 @@
 //! From bytes of a peer to a PDU whose form, signatures and hash hold.
 //!
-//! Server-server spec, "Checks performed on receipt of a PDU", steps 1 to 3; the steps that need the room are in [`crate::decide`].
+//! Server-server spec, "Checks performed on receipt of a PDU", steps 1 to 3; the steps that need the room are in
+//! [`crate::decide`].
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
@@ -16,7 +17,8 @@ use ruma::{
 
 use crate::{Pdu, PduFlags, RoomRules, pdu::PduError};
 
-/// A parsed PDU of which nothing is known yet. It carries no `unsigned`: what a peer writes there is not covered by any signature.
+/// A parsed PDU of which nothing is known yet. It carries no `unsigned`: what a peer writes there is not covered by any
+/// signature.
 #[derive(Clone, Debug)]
 pub struct RawPdu {
     object: CanonicalJsonObject,
@@ -135,7 +137,7 @@ impl RawPdu {
             redact_in_place(&mut self.object, &rules.room.redaction, None)
                 .map_err(|error| CheckError::Redact(error.to_string()))?;
         }
-        Ok(CheckedPdu::from_object(&self.object, rules, origin)?)
+        CheckedPdu::from_object(&self.object, rules, origin)
     }
 
     fn text(&self, field: &str) -> Option<&str> {

@@ -1,4 +1,5 @@
-//! The client form of an event, spliced from its header and raw JSON: nothing is parsed, text that the sender wrote is copied as it is.
+//! The client form of an event, spliced from its header and raw JSON: nothing is parsed, text that the sender wrote is
+//! copied as it is.
 //!
 //! Client-server spec, "Room event format" and "Stripped state". `/sync` leaves `room_id` out, everything else has it.
 
@@ -29,7 +30,8 @@ pub struct Unsigned<'a> {
     pub knock_room_state: Option<&'a str>,
 }
 
-/// Appends the client form of an event. `json` is the PDU that `header` belongs to; without `room_id` it is the form that `/sync` uses.
+/// Appends the client form of an event. `json` is the PDU that `header` belongs to; without `room_id` it is the form
+/// that `/sync` uses.
 pub fn write_client_event(
     out: &mut Vec<u8>,
     header: &PduHeader,

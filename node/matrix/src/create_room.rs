@@ -142,8 +142,8 @@ pub fn plan(rules: &RoomRules, room: NewRoom) -> Result<Vec<EventDraft>, CreateR
     Ok(events.drafts)
 }
 
-/// Signs the events of a new room, each on top of the one before, and checks that each is allowed. `room_id` is what the caller drew for versions 6 to 11;
-/// in version 12 it is not looked at, the create event's hash is the room id.
+/// Signs the events of a new room, each on top of the one before, and checks that each is allowed. `room_id` is what
+/// the caller drew for versions 6 to 11; in version 12 it is not looked at, the create event's hash is the room id.
 ///
 /// # Errors
 /// When one of the events is not allowed or cannot be built.

@@ -1,17 +1,21 @@
 //! What becomes of a checked PDU: the heart of the room protocol, a function of the event and of what the room holds.
 //!
-//! Server-server spec, "Checks performed on receipt of a PDU", steps 4 to 6 (1 to 3 are in [`crate::check`]), for remote and local events alike.
+//! Server-server spec, "Checks performed on receipt of a PDU", steps 4 to 6 (1 to 3 are in [`crate::check`]), for
+//! remote and local events alike.
 //!
 //! ```text
 //! decide --> Duplicate                 stored already
 //!        --> Park                      some prev_events or auth_events are not here: fetch them, come again
-//!        --> Resolve                   states are to be resolved first (off the writer): resolve them, come again with the result
+//!        --> Resolve                   states are to be resolved first (off the writer): do it, come again
 //!        --> Reject | SoftFail | Append   write what it says, in one commit
 //! ```
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::OwnedEventId;
+use ruma::{
+    OwnedEventId,
+    events::{StateEventType, TimelineEventType},
+};
 
 use crate::{
     CheckedPdu, PduFlags, ReadError, RoomReader, RoomRules, StateGroup, StateKey, StateMap,
@@ -33,7 +37,8 @@ use view::StateView;
 pub struct Given<'a> {
     /// Outcomes of earlier [`Verdict::Resolve`]s; those that do not fit are passed over.
     pub resolutions: &'a [Resolution],
-    /// The state before the event, when its prev_events cannot be had and a peer named the state instead (`/state_ids`).
+    /// The state before the event, when its prev_events cannot be had and a peer named the state instead
+    /// (`/state_ids`).
     pub state_before: Option<Arc<StateMap>>,
     /// Whether the event is history: it then changes neither extremities nor current state and is not soft-failed.
     pub backfill: bool,
@@ -261,9 +266,12 @@ impl<R: RoomReader> Decision<'_, R> {
 
     /// Before version 12 nothing but this stops a second create event under the room id of the first.
     fn second_create(&self) -> Result<Option<String>, ReadError> {
-        let is_create = self.pdu.is_state(&ruma::events::TimelineEventType::RoomCreate, "");
-        Ok((is_create && self.reader.current_state()?.is_some())
-            .then(|| "the room has a create event already".to_owned()))
+        if !self.pdu.is_state(&TimelineEventType::RoomCreate, "") {
+            return Ok(None);
+        }
+        let first = self.reader.current_entry(&StateEventType::RoomCreate, "")?;
+        let other = first.is_some_and(|first| first != self.pdu.event_id());
+        Ok(other.then(|| "the room has another create event already".to_owned()))
     }
 
     /// The current state once the extremities are `extremities`.

@@ -1,7 +1,7 @@
 //! Taking in a whole room at once: the answer to `send_join` (and to `/state_ids`, which has the same parts).
 //!
-//! Signatures were checked before; here every event is judged by its auth events in their order, and the join by the state that the answer claims. Nothing is
-//! stored before all of it holds.
+//! Signatures were checked before; here every event is judged by its auth events in their order, and the join by the
+//! state that the answer claims. Nothing is stored before all of it holds.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,8 @@ pub struct RoomAnswer {
 /// The part of a [`RoomAnswer`] that holds.
 #[derive(Clone, Debug)]
 pub struct AcceptedState {
-    /// State and auth chain, each event after its auth events, with the rejected flag set where it is due. To be stored as outliers.
+    /// State and auth chain, each event after its auth events, with the rejected flag set where it is due. To be stored
+    /// as outliers.
     pub outliers: Vec<Arc<Pdu>>,
     /// The state, without what was rejected.
     pub state: StateMap,
@@ -100,7 +101,8 @@ pub fn accept_state(
     Ok(AcceptedState { outliers: judged.outliers, state, left_out })
 }
 
-/// Checks the join that led to this state: by its auth events, then by the state. The caller appends it with the state as the one before it.
+/// Checks the join that led to this state: by its auth events, then by the state. The caller appends it with the state
+/// as the one before it.
 ///
 /// # Errors
 /// When the join is not allowed, and the room must not be entered.
@@ -162,7 +164,8 @@ fn by_auth_events(
     })
 }
 
-/// All ids of the pool, each after its auth events. Its own stack: chains are as long as the peer that made them wishes.
+/// All ids of the pool, each after its auth events. Its own stack: chains are as long as the peer that made them
+/// wishes.
 fn auth_order(rules: &RoomRules, pool: &HashMap<OwnedEventId, CheckedPdu>) -> Vec<OwnedEventId> {
     let mut order = Vec::with_capacity(pool.len());
     let mut begun: HashSet<&EventId> = HashSet::new();

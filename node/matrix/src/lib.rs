@@ -1,8 +1,9 @@
 //! The room protocol as pure functions: PDU checks, auth, state resolution, DAG decisions.
 //!
-//! No async, I/O, clock, randomness or locks: time and keys come in as arguments, effects go out as values, storage is read through [`RoomReader`].
-//! A PDU changes its type as it is checked: [`check::RawPdu`] (parsed), [`check::CheckedPdu`] (form, hash and signatures verified, or built here), and then a
-//! [`decide::Verdict`] says what becomes of it.
+//! No async, I/O, clock, randomness or locks: time and keys come in as arguments, effects go out as values, storage is
+//! read through [`RoomReader`]. A PDU changes its type as it is checked: [`check::RawPdu`] (parsed),
+//! [`check::CheckedPdu`] (form, hash and signatures verified, or built here), and then a [`decide::Verdict`] says what
+//! becomes of it.
 //!
 //! ```
 //! use millpond_matrix::{build::{self, EventDraft, Parents, Signer}, check::RawPdu, rules};
@@ -14,11 +15,10 @@
 //! let signer = Signer { server: server_name!("a.example"), key: &key };
 //!
 //! // Build and sign the create event of a room; its room id is its own hash.
+//! let (alice, now) = (user_id!("@alice:a.example").to_owned(), MilliSecondsSinceUnixEpoch(uint!(1)));
 //! let content = build::content(br#"{"room_version":"12"}"#)?;
-//! let draft = EventDraft {
-//!     state_key: Some(String::new()),
-//!     ..EventDraft::new("m.room.create".into(), content, user_id!("@u:a.example").to_owned(), MilliSecondsSinceUnixEpoch(uint!(1)))
-//! };
+//! let mut draft = EventDraft::new("m.room.create".into(), content, alice, now);
+//! draft.state_key = Some(String::new());
 //! let create = build::sign(rules, None, draft, Parents::default(), &signer)?;
 //! assert_eq!(create.room_id().as_str()[1..], create.event_id().as_str()[1..]);
 //!

@@ -1,6 +1,7 @@
 //! A stored room event: its raw canonical JSON, and the few fields that every decision reads.
 //!
-//! The JSON is kept as one text with its signatures and without `unsigned`; the content is a range of it. Values are immutable and shared as `Arc<Pdu>`.
+//! The JSON is kept as one text with its signatures and without `unsigned`; the content is a range of it. Values are
+//! immutable and shared as `Arc<Pdu>`.
 
 use std::borrow::Cow;
 
@@ -74,7 +75,8 @@ pub enum PduError {
 }
 
 impl Pdu {
-    /// Reads the canonical JSON of an event whose id is known. Checks the types of the fields that it keeps and nothing else.
+    /// Reads the canonical JSON of an event whose id is known. Checks the types of the fields that it keeps and nothing
+    /// else.
     ///
     /// # Errors
     /// When a field is missing or malformed.

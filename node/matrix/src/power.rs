@@ -1,4 +1,5 @@
-//! Who may do what, by the current power levels: for answers to clients, for redactions and for push rules. Auth itself asks ruma's rules.
+//! Who may do what, by the current power levels: for answers to clients, for redactions and for push rules. Auth itself
+//! asks ruma's rules.
 
 use std::collections::{BTreeMap, HashSet};
 

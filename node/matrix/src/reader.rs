@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Pdu, StateMap};
 
-/// The name that the store gives to a state of a room. Equal groups are equal states; different groups may be equal as well.
+/// The name that the store gives to a state of a room. Equal groups are equal states; different groups may be equal as
+/// well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StateGroup(pub u64);
 

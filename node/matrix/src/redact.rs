@@ -1,7 +1,7 @@
 //! Redaction: who may, and what is left.
 //!
-//! Room version spec, "Handling redactions" (version 3 on): a redaction that arrives is accepted by the ordinary rules; it takes effect when both events are here
-//! and its sender may.
+//! Room version spec, "Handling redactions" (version 3 on): a redaction that arrives is accepted by the ordinary rules;
+//! it takes effect when both events are here and its sender may.
 
 use ruma::{CanonicalJsonObject, canonical_json::redact_in_place};
 

@@ -1,6 +1,7 @@
 //! The room versions that this node speaks, and the rules of each.
 //!
-//! Versions 1 to 5 predate canonical JSON and the second state resolution's fixes; ruma does not claim them and neither do we.
+//! Versions 1 to 5 predate canonical JSON and the second state resolution's fixes; ruma does not claim them and neither
+//! do we.
 
 use ruma::{
     RoomVersionId,

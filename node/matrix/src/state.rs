@@ -1,6 +1,7 @@
 //! State resolution: ruma's algorithm over a [`RoomReader`].
 //!
-//! The first storage error is kept and checked after `resolve`, and an event that a state or an auth chain names must be there: nothing missing is ever passed over.
+//! The first storage error is kept and checked after `resolve`, and an event that a state or an auth chain names must
+//! be there: nothing missing is ever passed over.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! Events that one server prepares and another signs: `make_join`, `make_leave`, `make_knock`.
 //!
-//! The server that signs compares the template with what it asked for before its key touches it, and takes nothing from it but the place in the DAG and the
-//! authorising user of a restricted join.
+//! The server that signs compares the template with what it asked for before its key touches it, and takes nothing from
+//! it but the place in the DAG and the authorising user of a restricted join.
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, UInt, UserId,
@@ -96,7 +96,8 @@ pub fn check(json: &str, expected: &Expected<'_>) -> Result<Template, TemplateEr
 }
 
 impl Template {
-    /// Builds and signs our own event at the template's place. `profile` holds what we add to the content: `displayname`, `avatar_url`, `reason`.
+    /// Builds and signs our own event at the template's place. `profile` holds what we add to the content:
+    /// `displayname`, `avatar_url`, `reason`.
     ///
     /// # Errors
     /// As [`build::sign`].

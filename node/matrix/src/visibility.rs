@@ -1,7 +1,7 @@
 //! Who may see an event, by the history visibility and the memberships around it.
 //!
-//! Client-server spec, "Room history visibility" (server behaviour); for servers, server-server spec, "Restrictions on the events that a server may see" follows
-//! from the same rules for any user of that server.
+//! Client-server spec, "Room history visibility" (server behaviour); for servers, server-server spec, "Restrictions on
+//! the events that a server may see" follows from the same rules for any user of that server.
 
 use ruma::{
     ServerName, UserId,
@@ -47,7 +47,8 @@ impl Sight {
     }
 }
 
-/// Whether a user may see an event, given the state before it. `joined_later`: the user is joined now, or was at any time after the event.
+/// Whether a user may see an event, given the state before it. `joined_later`: the user is joined now, or was at any
+/// time after the event.
 pub fn user_may_see(event: &Pdu, user: &UserId, before: &Sight, joined_later: bool) -> bool {
     if hidden(event) {
         return false;
@@ -56,7 +57,8 @@ pub fn user_may_see(event: &Pdu, user: &UserId, before: &Sight, joined_later: bo
     before.shows(joined_later) || after(event, user, before).is_some_and(|after| after.shows(joined_later))
 }
 
-/// Whether a server that is in the room may see an event. `memberships` are those of its users in the state before the event.
+/// Whether a server that is in the room may see an event. `memberships` are those of its users in the state before the
+/// event.
 pub fn server_may_see(
     event: &Pdu,
     server: &ServerName,

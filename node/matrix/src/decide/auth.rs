@@ -91,7 +91,8 @@ impl<'a, R: RoomReader> Authority<'a, R> {
         }))
     }
 
-    /// Steps 5 and 6. Assumes that step 4 passed: a state that selects the very same auth events gives the very same ruling, and is not asked twice.
+    /// Steps 5 and 6. Assumes that step 4 passed: a state that selects the very same auth events gives the very same
+    /// ruling, and is not asked twice.
     pub(super) fn by_state(
         &self,
         entry: impl Fn(&StateKey) -> Result<Option<OwnedEventId>, ReadError>,

@@ -1,6 +1,7 @@
 //! What is known about a stored event without parsing it: where its parts stand in the JSON, and its flags.
 //!
-//! A header row lets `/sync` splice the client form from bytes. String spans include their quotes, so that they are copied, never unescaped and escaped again.
+//! A header row lets `/sync` splice the client form from bytes. String spans include their quotes, so that they are
+//! copied, never unescaped and escaped again.
 
 use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, UInt};
 use serde::{Deserialize, Serialize};

@@ -34,8 +34,9 @@ impl<'a> Conflict<'a> {
 
     /// Auth chains, one per state, whose auth difference is that of the full ones.
     ///
-    /// The chains of shared events are in every full chain, so they matter only to take events out of the difference. They are walked once, and not at all
-    /// when the conflicted events' chains do not differ: a room has thousands of shared members and few conflicts.
+    /// The chains of shared events are in every full chain, so they matter only to take events out of the difference.
+    /// They are walked once, and not at all when the conflicted events' chains do not differ: a room has thousands of
+    /// shared members and few conflicts.
     pub(super) fn auth_chains<F>(&self, events: &Events<F>) -> Vec<Ids>
     where
         F: Fn(&EventId) -> Result<Option<Arc<Pdu>>, ReadError>,
@@ -76,13 +77,15 @@ where
     chain
 }
 
-/// The events on paths along `auth_events` from one conflicted event to another, both ends included (room version 12, "Conflicted state subgraph").
+/// The events on paths along `auth_events` from one conflicted event to another, both ends included (room version 12,
+/// "Conflicted state subgraph").
 pub(super) fn conflicted_subgraph<F>(conflicted: &state_map::Conflicted, events: &Events<F>) -> Ids
 where
     F: Fn(&EventId) -> Result<Option<Arc<Pdu>>, ReadError>,
 {
     let ends: HashSet<&OwnedEventId> = conflicted.values().flatten().collect();
-    // Does a conflicted event lie at or below this one? Post-order walk with its own stack: chains are as long as the peers that made them wish.
+    // Does a conflicted event lie at or below this one? Post-order walk with its own stack: chains are as long as the
+    // peers that made them wish.
     let mut reaches: HashMap<OwnedEventId, bool> = HashMap::new();
     let mut todo: Vec<(OwnedEventId, bool)> = ends.iter().map(|id| ((*id).clone(), false)).collect();
     while let Some((id, children_done)) = todo.pop() {

@@ -186,8 +186,9 @@ proptest! {
         prop_assert_eq!(one.outcome(), two.outcome());
     }
 
-    /// Soft-failing depends on what a server knew when the event came, so with bans and demotions the spec lets timelines differ. What must not differ: the
-    /// rejected events, the state after each event, and, once an event follows all branches, current state and extremities.
+    /// Soft-failing depends on what a server knew when the event came, so with bans and demotions the spec lets
+    /// timelines differ. What must not differ: the rejected events, the state after each event, and, once an event
+    /// follows all branches, current state and extremities.
     #[test]
     fn bans_and_demotions_converge_when_the_branches_are_joined(
         version in versions(), steps in steps(hostile()), one in vec(any::<Index>(), 1..40), two in vec(any::<Index>(), 1..40),

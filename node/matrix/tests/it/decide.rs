@@ -221,6 +221,43 @@ fn history_changes_neither_extremities_nor_current_state_and_is_not_soft_failed(
 }
 
 #[test]
+fn history_reaches_back_to_the_create_event_in_every_version() {
+    for version in [RoomVersionId::V6, V12] {
+        let whole = Room::public(&version, &["bob"]);
+        let create = whole.entry("m.room.create", "").unwrap();
+        let mut room = whole.replica();
+        // As after a join: the create event is in the state, and an outlier.
+        room.after.remove(create.event_id());
+        let create = whole.checked(create.event_id());
+        let verdict = decide(&create, &room, room.rules, &Given { backfill: true, ..Given::default() }).unwrap();
+        assert_eq!(appended(verdict).placement.before, StateSource::Empty);
+    }
+}
+
+#[test]
+fn a_long_chain_of_rejected_events_is_not_walked_to_its_end() {
+    let mut room = Room::public(&V12, &["bob"]);
+    let tip = room.extremities.first().unwrap().clone();
+    let topic = state_event(&user("dave"), "m.room.topic", "", &json!({}), 1);
+    let place = build::parents(&room, room.rules, &topic).unwrap();
+    let mut prev = tip.clone();
+    for _ in 0..600 {
+        let parents = Parents { prev_events: vec![prev.clone()], ..place.clone() };
+        let pdu = sign_at(room.rules, Some(&room.room_id), topic.clone(), parents);
+        assert!(matches!(room.receive(&pdu), Verdict::Reject { .. }));
+        prev = pdu.owned_event_id();
+    }
+    let draft = message(&user("bob"), "over it", 2);
+    let auth_events = build::parents(&room, room.rules, &draft).unwrap().auth_events;
+    let parents = Parents { prev_events: vec![prev], depth: UInt::from(9_u8), auth_events };
+    let over = sign_at(room.rules, Some(&room.room_id), draft, parents);
+    room.accept(&over);
+    assert!(room.extremities.contains(&tip));
+    room.send(message(&user("bob"), "joins them", 3));
+    assert_eq!(room.extremities.len(), 1);
+}
+
+#[test]
 fn a_state_that_a_peer_names_stands_in_for_prev_events_that_cannot_be_had() {
     let room = Room::public(&V12, &["bob"]);
     let mut other = room.replica();

@@ -1,18 +1,20 @@
-//! What one event costs. Not a benchmark with statistics: `cargo test -p millpond-matrix --test it measure -- --ignored --nocapture`.
+//! What one event costs. Not a benchmark with statistics: `cargo test -p millpond-matrix --test it measure -- --ignored
+//! --nocapture`.
 
-#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
 use millpond_matrix::{
     CheckedPdu, Pdu, PduHeader, build,
     check::RawPdu,
     client::{Unsigned, write_client_event},
     decide::{Given, decide},
+    state::resolve_maps,
 };
 use ruma::RoomVersionId;
 
-use crate::world::{Room, Server, keys, message, user};
+use crate::world::{Room, Server, keys, member, message, state_event, user};
 
 /// Times the work in batches and prints the best batch: what is slower was somebody else's doing.
 fn measure<T>(what: &str, mut work: impl FnMut(u32) -> T) {
@@ -61,4 +63,22 @@ fn one_event_in_microseconds() {
         let header = PduHeader::from_bytes(&header).unwrap();
         write_client_event(&mut out, &header, &json, None, &Unsigned { age: Some(5), ..Unsigned::default() });
     });
+}
+
+#[test]
+#[ignore = "prints times, shows nothing else"]
+fn one_resolution_in_microseconds() {
+    for members in [10, 200] {
+        let names: Vec<String> = (0..members).map(|n| format!("u{n}")).collect();
+        let start = Room::public(&RoomVersionId::V12, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let forks = ["u1", "u2"].map(|name| {
+            let mut fork = start.replica();
+            fork.send(state_event(&user(name), "m.room.topic", "", &serde_json::json!({"topic": name}), 5000));
+            fork.send(member(&user("alice"), &user("u3"), if name == "u1" { "ban" } else { "leave" }, 5001));
+            fork
+        });
+        let maps: Vec<_> = forks.iter().map(|fork| Arc::new(fork.current_map())).collect();
+        let fetch = |id: &ruma::EventId| Ok(forks.iter().find_map(|fork| fork.events.get(id).cloned()));
+        measure(&format!("resolve two forks, {members} members"), |_| resolve_maps(start.rules, &maps, fetch).unwrap());
+    }
 }

@@ -220,8 +220,9 @@ impl Pool {
     }
 }
 
-/// MSC4297, problem A: alice made the room invite-only and left. The servers of bob and carol disagree on the join rules (one never heard of the change).
-/// Starting from the unconflicted state, in which alice is gone, neither of her join rules passes, and the room has none. Starting from nothing, hers stands.
+/// MSC4297, problem A: alice made the room invite-only and left. The servers of bob and carol disagree on the join
+/// rules (one never heard of the change). Starting from the unconflicted state, in which alice is gone, neither of her
+/// join rules passes, and the room has none. Starting from nothing, hers stands.
 #[test]
 fn msc4297_problem_a_the_join_rules_of_somebody_who_left_stand_from_version_12_on() {
     for version in [RoomVersionId::V11, RoomVersionId::V12] {
@@ -247,8 +248,9 @@ fn msc4297_problem_a_the_join_rules_of_somebody_who_left_stand_from_version_12_o
     }
 }
 
-/// MSC4297, problem B: eve's server has an old power levels event in its state. The event between the old and the new one is in no state and in the auth chain of
-/// both, so before version 12 it takes no part, and the new levels, which it authorises, are refused: the state is reset.
+/// MSC4297, problem B: eve's server has an old power levels event in its state. The event between the old and the new
+/// one is in no state and in the auth chain of both, so before version 12 it takes no part, and the new levels, which
+/// it authorises, are refused: the state is reset.
 #[test]
 fn msc4297_problem_b_power_levels_are_not_reset_over_a_hidden_link_from_version_12_on() {
     for version in [RoomVersionId::V11, RoomVersionId::V12] {

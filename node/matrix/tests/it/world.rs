@@ -1,4 +1,5 @@
-//! Servers with real keys, and a room in memory that stores what `decide` says: the smallest complete user of the crate.
+//! Servers with real keys, and a room in memory that stores what `decide` says: the smallest complete user of the
+//! crate.
 
 use std::{
     cell::Cell,
