@@ -21,6 +21,8 @@ mod fetch;
 mod judge;
 mod parked;
 
+pub(crate) use fetch::known_pdu;
+
 /// The inbox. Cloning is cheap.
 #[derive(Clone)]
 pub struct Inbox {

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inbox;
 pub mod keys;
 pub mod links;
+pub mod memberships;
 pub mod notify;
 pub mod outbox;
 pub mod peers;
@@ -37,6 +38,8 @@ pub struct NodeHandle {
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
     pub links: links::Links,
+    /// Joining, leaving, inviting, knocking.
+    pub memberships: memberships::Memberships,
     /// What is owed to other servers.
     pub outbox: outbox::Outbox,
     /// Other homeservers.
@@ -56,16 +59,19 @@ impl NodeHandle {
     pub fn new(core: Core) -> Self {
         let links = links::Links::new(core.clone());
         let peers = peers::Peers::new(core.clone(), links.clone());
+        let inbox = inbox::Inbox::new(core.clone(), peers.clone());
+        let rooms = rooms::Rooms::new(core.clone());
         Self {
             backups: backup::Backups::new(core.clone()),
             keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone()),
-            inbox: inbox::Inbox::new(core.clone(), peers.clone()),
+            memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
+            inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone(), Vec::new()),
             peers,
             links,
-            rooms: rooms::Rooms::new(core.clone()),
+            rooms,
             core,
         }
     }

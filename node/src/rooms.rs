@@ -18,6 +18,7 @@ mod send;
 pub(crate) mod stripped;
 
 pub use membership::Action;
+pub(crate) use membership::profile as profile_content;
 
 /// Rooms of this node. Cloning is cheap.
 #[derive(Clone)]
@@ -29,10 +30,6 @@ impl Rooms {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
         Self { core }
-    }
-
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
     }
 
     /// The rooms that a user is joined to.
@@ -92,4 +89,14 @@ pub(crate) fn known_event(
 ) -> Result<(millpond_store::rows::EventShort, millpond_store::rows::EventRow), Error> {
     let found = rows::event_in_room(view, room, event_id)?;
     found.ok_or_else(|| Error::not_found(format!("event {event_id} is not known in this room")))
+}
+
+/// Whether the content of a create event makes the room an overlay room.
+pub(crate) fn is_overlay_content(content: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        #[serde(rename = "org.millpond.federation")]
+        federation: String,
+    }
+    serde_json::from_str::<Content>(content).is_ok_and(|content| content.federation == "overlay")
 }

@@ -26,7 +26,10 @@ use super::{Inbox, MAX_PDUS, judge, parked};
 use crate::{
     Error,
     peers::{PATIENCE, is_linked},
-    rooms::{apply, rows},
+    rooms::{
+        apply::{self, Context, Owed},
+        rows,
+    },
 };
 
 /// Events of a state or an auth chain that are taken at once.
@@ -183,37 +186,64 @@ impl Inbox {
 
     async fn write_bridged(
         &self,
-        (short, room): (RoomShort, &Room),
+        room: (RoomShort, &Room),
         ready: judge::Ready,
         accepted: AcceptedState,
     ) -> Result<bool, Error> {
+        let owed = Owed::AllBut(judge::served(&ready.staged, &ready.pdu));
+        self.write_with_state(room, ready.pdu, accepted, owed).await
+    }
+
+    /// Writes our own join on the state that a server has described.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn write_on_state(
+        &self,
+        room: (RoomShort, &Room),
+        pdu: CheckedPdu,
+        accepted: AcceptedState,
+        resident: &ServerName,
+    ) -> Result<bool, Error> {
+        let owed = Owed::AllBut(BTreeSet::from([resident.to_owned()]));
+        self.write_with_state(room, pdu, accepted, owed).await
+    }
+
+    /// Decides on an event by a state that a peer has named, and writes it.
+    async fn write_with_state(
+        &self,
+        (short, room): (RoomShort, &Room),
+        pdu: CheckedPdu,
+        accepted: AcceptedState,
+        owed: Owed,
+    ) -> Result<bool, Error> {
         let Ok(rules) = rules(&room.version) else { return Ok(false) };
-        let (ready, room) = (Arc::new(ready), Arc::new(room.clone()));
+        let room = Arc::new(room.clone());
         let before = Arc::new(accepted.state);
         let mut resolutions: Vec<Resolution> = Vec::new();
         loop {
-            let (core, ready, room, before) = (self.core.clone(), ready.clone(), room.clone(), before.clone());
-            let (job_ready, job_room, given) = (ready.clone(), room.clone(), resolutions.clone());
+            let (core, job_pdu, job_room, before) = (self.core.clone(), pdu.clone(), room.clone(), before.clone());
+            let (resolved, context) = (resolutions.clone(), Context { owed: owed.clone(), ..Context::default() });
             let write = job(
                 |_| Ok::<_, Error>(()),
                 move |(), txn| {
-                    let given = Given { resolutions: &given, state_before: Some(before.clone()), backfill: false };
-                    let verdict = apply::verdict(txn.view(), (short, &job_room), &job_ready.pdu, &given)
-                        .map_err(apply::store_error)?;
+                    let room = (short, &*job_room);
+                    let given = Given { resolutions: &resolved, state_before: Some(before.clone()), backfill: false };
+                    let verdict = apply::verdict(txn.view(), room, &job_pdu, &given).map_err(apply::store_error)?;
                     match verdict {
                         Verdict::Resolve(sets) => return Ok(Err(sets)),
                         Verdict::Park(_) => return Ok(Ok(false)),
-                        verdict => {
-                            parked::unpark(txn, &job_room.room_id, job_ready.pdu.event_id())?;
-                            judge::write_verdict(txn, &core, (short, &job_room), &job_ready, verdict)?;
-                        }
+                        Verdict::Duplicate => {}
+                        verdict => drop(apply::write(txn, core.identity(), room, &job_pdu, verdict, &context)?),
                     }
+                    parked::unpark(txn, &job_room.room_id, job_pdu.event_id())?;
+                    parked::wake(txn, job_pdu.event_id())?;
                     Ok(Ok(true))
                 },
             );
             match self.core.write(write).await?.0 {
                 Ok(done) => return Ok(done),
-                Err(sets) => resolutions.push(self.resolve((short, &room), rules, sets, &ready.pdu)?),
+                Err(sets) => resolutions.push(self.resolve((short, &room), rules, sets, &pdu)?),
             }
         }
     }

@@ -227,7 +227,7 @@ pub(super) fn write_verdict(
 }
 
 /// Who has the event already, or gets it from its sender.
-fn served(staged: &StagedPdu, pdu: &CheckedPdu) -> BTreeSet<ruma::OwnedServerName> {
+pub(super) fn served(staged: &StagedPdu, pdu: &CheckedPdu) -> BTreeSet<ruma::OwnedServerName> {
     let sender: &ServerName = pdu.sender().server_name();
     staged.via.iter().cloned().chain([staged.origin.clone(), sender.to_owned()]).collect()
 }

@@ -6,7 +6,6 @@ use millpond_store::{job, rows::EventShort, tables};
 use ruma::{
     ServerName,
     api::federation::membership::{RawStrippedState, create_invite},
-    serde::Raw,
 };
 use serde_json::value::RawValue;
 
@@ -52,10 +51,11 @@ impl Outbox {
         let (_, room) =
             rooms::rows::room(view, &room_id)?.ok_or_else(|| Error::internal("an invite without its room"))?;
         let pdu = rooms::rows::pdu(&room_id, row.clone())?;
-        let shown = rooms::stripped::state(view, row.meta.room, Some(pdu.sender()), None)?;
-        let shown: Vec<Box<RawValue>> =
-            serde_json::from_str(&shown).map_err(|e| Error::internal(format!("stripped state is not JSON: {e}")))?;
-        let shown = shown.into_iter().map(|raw| RawStrippedState::Stripped(Raw::from_json(raw))).collect();
+        let mut shown = Vec::new();
+        for event in rooms::stripped::events(view, row.meta.room, Some(pdu.sender()))? {
+            let json = RawValue::from_string(rooms::rows::event(view, event)?.json.into());
+            shown.push(RawStrippedState::Pdu(json.map_err(|e| Error::internal(e.to_string()))?));
+        }
         let json = RawValue::from_string(row.json.into()).map_err(|e| Error::internal(e.to_string()))?;
         Ok(create_invite::v2::Request::new(room_id, pdu.owned_event_id(), room.version, json, shown))
     }

@@ -17,9 +17,12 @@ use millpond_store::{
     rows::{EventMeta, EventRow, EventShort, Room, RoomShort, StateGroup},
     tables,
 };
-use ruma::OwnedEventId;
+use ruma::{
+    OwnedEventId, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
 
-use super::{current, groups, reader::StoredRoom, rows};
+use super::{current, groups, reader::StoredRoom, rows, stripped};
 use crate::identity::Identity;
 
 mod fanout;
@@ -158,11 +161,33 @@ fn append_event(
         };
         txn.put(tables::ROOM_HEADS, short, &head.ok_or_else(|| unwritable("an empty current state"))?)?;
     }
+    show_outside(txn, identity, short, pdu, event)?;
     relations::write(txn, pdu, event, position)?;
     redactions::write(txn, (short, room), pdu, event)?;
     fanout::write(txn, identity, short, pdu, event, &context.owed)?;
     txn.touch(Topic::Room(short));
     Ok(Applied { event, appended: true })
+}
+
+/// A user of ours who is invited, or knocks, is shown stripped state.
+fn show_outside(
+    txn: &mut WriteTxn<'_>,
+    identity: &Identity,
+    room: RoomShort,
+    pdu: &Pdu,
+    event: EventShort,
+) -> Result<(), Error> {
+    if *pdu.kind() != TimelineEventType::RoomMember {
+        return Ok(());
+    }
+    let Some(Ok(target)) = pdu.state_key().map(<&UserId>::try_from) else { return Ok(()) };
+    let row = current::membership(txn.view(), room, target)?.filter(|row| row.event == Some(event));
+    let outside = row.is_some_and(|row| matches!(row.membership, MembershipState::Invite | MembershipState::Knock));
+    if !outside || !identity.is_our_user(target) {
+        return Ok(());
+    }
+    let shown = stripped::state(txn.view(), room, Some(pdu.sender()), Some(event))?;
+    txn.put(tables::STRIPPED, (target, room), &shown)
 }
 
 /// The number of an event: the one it has as an outlier, or a new one.

@@ -11,7 +11,7 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{Rooms, current, known_room, local, stripped};
+use super::{Rooms, current, known_room, local};
 use crate::{Core, Error};
 
 /// What one user does to another's membership, or to his own.
@@ -193,8 +193,7 @@ pub(crate) fn profile(core: &Core, view: View<'_>, user_id: &UserId) -> Result<C
     Ok(CanonicalJsonObject::new())
 }
 
-/// What a member event of ours brings about beside the state: an invited local user sees stripped state, an invited
-/// remote one is sent the invite.
+/// What a member event of ours brings about beside the state: an invited user of another node is sent the invite.
 pub(crate) fn after_member_event(
     core: &Core,
     txn: &mut WriteTxn<'_>,
@@ -207,12 +206,8 @@ pub(crate) fn after_member_event(
     }
     let Some(Ok(target)) = pdu.state_key().map(OwnedUserId::try_from) else { return Ok(()) };
     let membership = current::membership(txn.view(), short, &target)?.map(|row| row.membership);
-    if !matches!(membership, Some(MembershipState::Invite | MembershipState::Knock)) {
+    if membership != Some(MembershipState::Invite) || core.identity().is_our_user(&target) {
         return Ok(());
-    }
-    if core.identity().is_our_user(&target) {
-        let shown = stripped::state(txn.view(), short, Some(pdu.sender()), Some(event))?;
-        return txn.put(tables::STRIPPED, (&*target, short), &shown);
     }
     let server = target.server_name().to_owned();
     let position = txn.next_position().0;

@@ -1,0 +1,205 @@
+//! Memberships, wherever the room is: in rooms that are here they are decided here; others are entered and left through a
+//! server that is in them.
+
+use millpond_store::{View, tables};
+use ruma::{
+    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+    api::federation::query::get_room_information, events::room::member::MembershipState,
+};
+
+use crate::{
+    Core, Error,
+    inbox::Inbox,
+    peers::{self, PATIENCE, Peers},
+    rooms::{Action, Rooms, current, rows},
+};
+
+mod join;
+mod leave;
+mod restricted;
+
+/// Joining, leaving, inviting, knocking. Cloning is cheap.
+#[derive(Clone)]
+pub struct Memberships {
+    core: Core,
+    rooms: Rooms,
+    peers: Peers,
+    inbox: Inbox,
+}
+
+impl Memberships {
+    /// The service over rooms and peers.
+    pub fn new(core: Core, rooms: Rooms, peers: Peers, inbox: Inbox) -> Self {
+        Self { core, rooms, peers, inbox }
+    }
+
+    /// Joins a room by id or alias; `via` are servers to try, `extra` goes into the content.
+    ///
+    /// # Errors
+    /// 403 when the room does not let the user in, 404 when nobody knows the room, 504 when no server of it is linked.
+    pub async fn join(
+        &self,
+        user: &UserId,
+        room: &RoomOrAliasId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<OwnedRoomId, Error> {
+        let (room_id, via) = self.resolve(room, via).await?;
+        if self.rooms.is_resident(&room_id)? {
+            let extra = self.with_authorising_user(user, &room_id, extra)?;
+            self.rooms.change_membership(user, &room_id, user, Action::Join, extra).await?;
+        } else {
+            self.join_remote(user, &room_id, via, extra).await?;
+        }
+        Ok(room_id)
+    }
+
+    /// Asks to be let into a room.
+    ///
+    /// # Errors
+    /// As [`Memberships::join`].
+    pub async fn knock(
+        &self,
+        user: &UserId,
+        room: &RoomOrAliasId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<OwnedRoomId, Error> {
+        let (room_id, via) = self.resolve(room, via).await?;
+        if self.rooms.is_resident(&room_id)? {
+            self.rooms.change_membership(user, &room_id, user, Action::Knock, extra).await?;
+        } else {
+            self.knock_remote(user, &room_id, via, extra).await?;
+        }
+        Ok(room_id)
+    }
+
+    /// Leaves a room, or takes back an invite or a knock.
+    ///
+    /// # Errors
+    /// 404 when the user has nothing to do with the room.
+    pub async fn leave(&self, user: &UserId, room_id: &RoomId, extra: CanonicalJsonObject) -> Result<(), Error> {
+        if self.rooms.is_resident(room_id)? {
+            return self.rooms.change_membership(user, room_id, user, Action::Leave, extra).await;
+        }
+        self.leave_remote(user, room_id, extra).await
+    }
+
+    /// Invites a user. One of another node needs a link with that node.
+    ///
+    /// # Errors
+    /// 403 when the sender may not; 504 without a link.
+    pub async fn invite(
+        &self,
+        sender: &UserId,
+        room_id: &RoomId,
+        target: &UserId,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        self.check_reachable(target)?;
+        self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
+    }
+
+    /// That a user can be sent an invite.
+    ///
+    /// # Errors
+    /// 504 without a link to his server.
+    pub fn check_reachable(&self, target: &UserId) -> Result<(), Error> {
+        let server = target.server_name();
+        if self.core.identity().is_ours(server) || self.peers.is_linked(server)? {
+            return Ok(());
+        }
+        Err(Error::unreachable(format!(
+            "{target} cannot be invited: this node has no link with {server}; exchange contact links first (`millpond contact`)"
+        )))
+    }
+
+    /// The room that an alias means, and servers that are in it.
+    ///
+    /// # Errors
+    /// 404 when nobody knows the alias.
+    pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
+        let unknown = || Error::not_found(format!("the alias {alias} is not known"));
+        if self.core.identity().is_ours(alias.server_name()) {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            let row = view.get(tables::ALIASES, alias)?.ok_or_else(unknown)?;
+            let servers = servers_in(view, &row.room_id)?;
+            return Ok((row.room_id, servers));
+        }
+        let request = get_room_information::v1::Request::new(alias.to_owned());
+        let answer = self.peers.ask(alias.server_name(), request, PATIENCE).await?;
+        Ok((answer.room_id, answer.servers))
+    }
+
+    async fn resolve(
+        &self,
+        room: &RoomOrAliasId,
+        mut via: Vec<OwnedServerName>,
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
+        if let Ok(room_id) = <&RoomId>::try_from(room) {
+            return Ok((room_id.to_owned(), via));
+        }
+        let alias =
+            <&RoomAliasId>::try_from(room).map_err(|_| Error::invalid_param("neither a room id nor an alias"))?;
+        let (room_id, servers) = self.resolve_alias(alias).await?;
+        via.extend(servers);
+        Ok((room_id, via))
+    }
+
+    /// The linked servers that may know a room, the likeliest first.
+    fn candidates(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+    ) -> Result<Vec<OwnedServerName>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut all: Vec<OwnedServerName> = inviters(view, user, room_id)?;
+        all.extend(via);
+        all.extend(servers_in(view, room_id)?);
+        all.extend(room_id.server_name().map(ToOwned::to_owned));
+        let mut servers = Vec::new();
+        for server in all {
+            if !servers.contains(&server) && peers::is_linked(view, &server)? {
+                servers.push(server);
+            }
+        }
+        if servers.is_empty() {
+            let message = "no server of that room is linked with this node; exchange contact links with a member first";
+            return Err(Error::not_found(message));
+        }
+        Ok(servers)
+    }
+}
+
+/// Servers with joined members, as far as we know.
+fn servers_in(view: View<'_>, room_id: &RoomId) -> Result<Vec<OwnedServerName>, Error> {
+    let Some(room) = rows::room_short(view, room_id)? else { return Ok(Vec::new()) };
+    let rows = view.scan(tables::ROOM_SERVERS, (room,))?;
+    rows.map(|row| Ok(row?.0.1)).collect()
+}
+
+/// The servers of those who invited the user, from the stripped state of the invite.
+fn inviters(view: View<'_>, user: &UserId, room_id: &RoomId) -> Result<Vec<OwnedServerName>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Stripped {
+        sender: ruma::OwnedUserId,
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        state_key: String,
+    }
+    let Some(room) = rows::room_short(view, room_id)? else { return Ok(Vec::new()) };
+    let Some(shown) = view.get(tables::STRIPPED, (user, room))? else { return Ok(Vec::new()) };
+    let shown: Vec<Stripped> = serde_json::from_str(&shown).unwrap_or_default();
+    let own = shown.iter().filter(|event| event.kind == "m.room.member" && event.state_key == user.as_str());
+    Ok(own.map(|event| event.sender.server_name().to_owned()).collect())
+}
+
+/// The user's membership, whether the room is here or not.
+fn membership(view: View<'_>, user: &UserId, room_id: &RoomId) -> Result<Option<MembershipState>, Error> {
+    let Some(room) = rows::room_short(view, room_id)? else { return Ok(None) };
+    Ok(current::membership(view, room, user)?.map(|row| row.membership))
+}

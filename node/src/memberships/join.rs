@@ -1,0 +1,167 @@
+//! Joining a room over federation: a template from a resident server, checked before it is signed; then the room's state,
+//! every event of it checked before it is believed (server-server spec, "Joining Rooms").
+
+use millpond_matrix::{
+    CheckedPdu,
+    join::{self, AcceptedState, RoomAnswer},
+    rules::{RoomRules, SUPPORTED, rules},
+    template::{self, Expected},
+};
+use millpond_store::{
+    job,
+    rows::{Room, RoomShort},
+};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    api::federation::membership::{create_join_event, prepare_join_event},
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde_json::value::RawValue;
+
+use super::Memberships;
+use crate::{
+    Error,
+    inbox::known_pdu,
+    peers::PATIENCE,
+    rooms::{self, local, rows},
+};
+
+impl Memberships {
+    pub(super) async fn join_remote(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let mut failure = None;
+        for server in self.candidates(user, room_id, via)? {
+            match self.join_through(&server, user, room_id, extra.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room")))
+    }
+
+    async fn join_through(
+        &self,
+        server: &ServerName,
+        user: &UserId,
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        // 1. A template from a server that is in the room.
+        let mut request = prepare_join_event::v1::Request::new(room_id.to_owned(), user.to_owned());
+        request.ver = SUPPORTED.to_vec();
+        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let version = answer.room_version.unwrap_or(RoomVersionId::V1);
+        let rules = supported(&version)?;
+        // 2. What we sign is what we asked for.
+        let expected = Expected { room_id, user, membership: &MembershipState::Join };
+        let template = template::check(answer.event.get(), &expected).map_err(|e| Error::unreachable(e.to_string()))?;
+        let mut content = self.profile_content(user)?;
+        content.extend(extra);
+        let now = self.core.clock().now();
+        let signer = rooms::signer(&self.core);
+        let join = template.sign(rules, &expected, content, now, &signer).map_err(local::build_error)?;
+        // 3. The room's state for it.
+        let request = create_join_event::v2::Request::new(room_id.to_owned(), join.owned_event_id(), raw(&join)?);
+        let answer = self.peers.ask(server, request, PATIENCE).await?.room_state;
+        // With a restricted join the resident server has added its signature; the event id is the same.
+        let join = self.signed_by_resident(rules, server, join, answer.event).await?;
+        let state = self.inbox.check_all(rules, server, answer.state).await?;
+        let auth_chain = self.inbox.check_all(rules, server, answer.auth_chain).await?;
+        self.enter(server, rules, room_id, join, RoomAnswer { state, auth_chain }).await
+    }
+
+    fn profile_content(&self, user: &UserId) -> Result<CanonicalJsonObject, Error> {
+        let snapshot = self.core.snapshot()?;
+        rooms::profile_content(&self.core, snapshot.view(), user)
+    }
+
+    async fn signed_by_resident(
+        &self,
+        rules: &'static RoomRules,
+        server: &ServerName,
+        join: CheckedPdu,
+        returned: Option<Box<RawValue>>,
+    ) -> Result<CheckedPdu, Error> {
+        let Some(returned) = returned else { return Ok(join) };
+        let checked = self.inbox.check_all(rules, server, vec![returned]).await?.pop();
+        Ok(checked.filter(|pdu| pdu.event_id() == join.event_id()).unwrap_or(join))
+    }
+
+    /// Checks the room that a server describes, and stores it with our join on top.
+    async fn enter(
+        &self,
+        server: &ServerName,
+        rules: &'static RoomRules,
+        room_id: &RoomId,
+        join: CheckedPdu,
+        answer: RoomAnswer,
+    ) -> Result<(), Error> {
+        let (accepted, overlay) = self.judge(server, rules, room_id, &join, answer)?;
+        if !overlay {
+            let message = "that is a classic room; a node named by its key can be in overlay rooms only";
+            return Err(Error::forbidden(message));
+        }
+        let room = Room { room_id: room_id.to_owned(), version: rules.version.clone(), overlay };
+        let short = self.know_room(room.clone()).await?;
+        self.inbox.write_outliers(short, &accepted).await?;
+        if self.inbox.write_on_state((short, &room), join, accepted, server).await? {
+            return Ok(());
+        }
+        Err(Error::internal("the join refers to events that did not come with it"))
+    }
+
+    /// The part of a described room that holds, and whether it is an overlay room.
+    fn judge(
+        &self,
+        server: &ServerName,
+        rules: &RoomRules,
+        room_id: &RoomId,
+        join: &CheckedPdu,
+        answer: RoomAnswer,
+    ) -> Result<(AcceptedState, bool), Error> {
+        let refused =
+            |e: join::JoinError| Error::unreachable(format!("the room that {server} describes is not valid: {e}"));
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let short = rows::room_short(view, room_id)?;
+        let known = |id: &EventId| short.and_then(|short| known_pdu(view, short, room_id, id));
+        let accepted = join::accept_state(rules, room_id, answer, known).map_err(refused)?;
+        join::check_join(rules, join, &accepted, known).map_err(refused)?;
+        let create = accepted.state.get(&(StateEventType::RoomCreate, String::new()));
+        let create = create
+            .and_then(|id| accepted.outliers.iter().find(|pdu| pdu.event_id() == id).cloned().or_else(|| known(id)));
+        let overlay = create.is_some_and(|create| rooms::is_overlay_content(create.content().get()));
+        Ok((accepted, overlay))
+    }
+
+    async fn know_room(&self, room: Room) -> Result<RoomShort, Error> {
+        let write = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                let short = rows::intern_room(txn, &room)?;
+                // An invite could only guess what the create event says.
+                txn.put(millpond_store::tables::ROOMS, short, &room)?;
+                Ok(short)
+            },
+        );
+        Ok(self.core.write(write).await?.0)
+    }
+}
+
+/// The rules of a version that we speak.
+pub(super) fn supported(version: &RoomVersionId) -> Result<&'static RoomRules, Error> {
+    rules(version).map_err(|e| {
+        let kind = ruma::api::error::ErrorKind::UnsupportedRoomVersion;
+        Error::matrix(http::StatusCode::BAD_REQUEST, kind, e.to_string())
+    })
+}
+
+/// An event as the body of a request.
+pub(super) fn raw(pdu: &CheckedPdu) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(pdu.json().to_owned()).map_err(|e| Error::internal(e.to_string()))
+}

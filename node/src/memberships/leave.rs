@@ -1,0 +1,181 @@
+//! Leaving and knocking over federation (server-server spec, "Leaving Rooms" and "Knocking upon a room").
+
+use millpond_matrix::{
+    CheckedPdu,
+    rules::SUPPORTED,
+    template::{self, Expected},
+};
+use millpond_store::{
+    Topic, job,
+    rows::{Membership, Room},
+    tables,
+};
+use ruma::{
+    CanonicalJsonObject, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    api::federation::membership::{
+        RawStrippedState, create_knock_event, create_leave_event, prepare_knock_event, prepare_leave_event,
+    },
+    events::room::member::MembershipState,
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Memberships,
+    join::{raw, supported},
+    membership,
+};
+use crate::{
+    Error,
+    peers::PATIENCE,
+    rooms::{self, known_room, local, rows, stripped},
+};
+
+impl Memberships {
+    /// Takes back an invite or a knock. The user is out at once; that the room hears of it is tried, not waited for.
+    pub(super) async fn leave_remote(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let before = {
+            let snapshot = self.core.snapshot()?;
+            membership(snapshot.view(), user, room_id)?
+        };
+        match before {
+            None => return Err(Error::not_found("you are not in this room, nor invited")),
+            Some(MembershipState::Leave | MembershipState::Ban) => return Ok(()),
+            Some(_) => {}
+        }
+        for server in self.candidates(user, room_id, Vec::new()).unwrap_or_default() {
+            match self.leave_through(&server, user, room_id, extra.clone()).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(%error, "a server did not take the leave"),
+            }
+        }
+        self.set_remote(user, room_id, MembershipState::Leave, None).await
+    }
+
+    async fn leave_through(
+        &self,
+        server: &ServerName,
+        user: &UserId,
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let request = prepare_leave_event::v1::Request::new(room_id.to_owned(), user.to_owned());
+        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let version = answer.room_version.unwrap_or(RoomVersionId::V1);
+        let leave = self.sign(&version, room_id, user, MembershipState::Leave, &answer.event, extra)?;
+        let request = create_leave_event::v2::Request::new(room_id.to_owned(), leave.owned_event_id(), raw(&leave)?);
+        self.peers.ask(server, request, PATIENCE).await?;
+        Ok(())
+    }
+
+    pub(super) async fn knock_remote(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let mut failure = None;
+        for server in self.candidates(user, room_id, via)? {
+            match self.knock_through(&server, user, room_id, extra.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room")))
+    }
+
+    async fn knock_through(
+        &self,
+        server: &ServerName,
+        user: &UserId,
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let mut request = prepare_knock_event::v1::Request::new(room_id.to_owned(), user.to_owned());
+        request.ver = SUPPORTED.to_vec();
+        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let version = answer.room_version;
+        let knock = self.sign(&version, room_id, user, MembershipState::Knock, &answer.event, extra)?;
+        let request = create_knock_event::v1::Request::new(room_id.to_owned(), knock.owned_event_id(), raw(&knock)?);
+        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let shown = shown_state(&answer.knock_room_state, knock.json());
+        self.know_outside(room_id, version, &shown).await?;
+        self.set_remote(user, room_id, MembershipState::Knock, Some(shown)).await
+    }
+
+    fn sign(
+        &self,
+        version: &RoomVersionId,
+        room_id: &RoomId,
+        user: &UserId,
+        wanted: MembershipState,
+        event: &RawValue,
+        extra: CanonicalJsonObject,
+    ) -> Result<CheckedPdu, Error> {
+        let rules = supported(version)?;
+        let expected = Expected { room_id, user, membership: &wanted };
+        let template = template::check(event.get(), &expected).map_err(|e| Error::unreachable(e.to_string()))?;
+        let signer = rooms::signer(&self.core);
+        template.sign(rules, &expected, extra, self.core.clock().now(), &signer).map_err(local::build_error)
+    }
+
+    /// Makes a room known by what outsiders are shown of it.
+    pub(crate) async fn know_outside(
+        &self,
+        room_id: &RoomId,
+        version: RoomVersionId,
+        shown: &str,
+    ) -> Result<(), Error> {
+        let overlay = stripped::is_overlay(shown);
+        let room = Room { room_id: room_id.to_owned(), version, overlay };
+        let write = job(|_| Ok::<_, Error>(()), move |(), txn| rows::intern_room(txn, &room).map(drop));
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    /// Sets a user's membership in a room that is not here.
+    pub(crate) async fn set_remote(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        membership: MembershipState,
+        shown: Option<String>,
+    ) -> Result<(), Error> {
+        let (user, room_id) = (user.to_owned(), room_id.to_owned());
+        let write = job(
+            move |view| known_room(view, &room_id).map(|(short, _)| short),
+            move |short, txn| {
+                let position = txn.next_position().0;
+                let row = Membership { membership: membership.clone(), event: None, position, forgotten: false };
+                txn.put(tables::MEMBERSHIPS, (&*user, short), &row)?;
+                match &shown {
+                    Some(shown) => txn.put(tables::STRIPPED, (&*user, short), shown)?,
+                    None => drop(txn.remove(tables::STRIPPED, (&*user, short))?),
+                }
+                txn.touch(Topic::User(user.clone()));
+                Ok(())
+            },
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+}
+
+/// What a peer shows of a room as a JSON array of stripped events, `own` (the invite or the knock) at its end.
+pub(crate) fn shown_state(state: &[RawStrippedState], own: &str) -> String {
+    #[allow(deprecated, reason = "servers from before Matrix 1.16 send stripped events")]
+    let jsons = state.iter().take(MAX_SHOWN).filter_map(|event| match event {
+        RawStrippedState::Stripped(raw) => Some(raw.json().get()),
+        RawStrippedState::Pdu(raw) => Some(raw.get()),
+        _ => None,
+    });
+    stripped::of_jsons(jsons.chain([own]))
+}
+
+/// Events of stripped state that we keep.
+const MAX_SHOWN: usize = 100;
