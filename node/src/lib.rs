@@ -68,7 +68,7 @@ impl NodeHandle {
             accounts: accounts::Accounts::new(core.clone()),
             memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
             inbox,
-            outbox: outbox::Outbox::new(core.clone(), peers.clone(), Vec::new()),
+            outbox: outbox::Outbox::new(core.clone(), peers.clone()),
             peers,
             links,
             rooms,

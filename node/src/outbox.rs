@@ -2,7 +2,7 @@
 //! only when the peer has staged it durably. Nothing is dropped for age or number. [`schedule`] decides who is served
 //! when; this pump only executes.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use millpond_store::tables;
 use ruma::{OwnedServerName, ServerName};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Core, Error,
+    keys::device_list_edus,
     peers::{self, PeerError, Peers},
 };
 
@@ -20,14 +21,11 @@ pub mod schedule;
 
 use schedule::{InEvent, Schedule};
 
-pub use batch::EduSource;
-
 /// The outbox. Cloning is cheap.
 #[derive(Clone)]
 pub struct Outbox {
     core: Core,
     peers: Peers,
-    edus: Arc<Vec<Box<dyn EduSource>>>,
 }
 
 /// How long a peer may take to stage a transaction.
@@ -45,9 +43,9 @@ enum Delivery {
 }
 
 impl Outbox {
-    /// The service over peers; `edus` are the sources of what is sent as its latest value.
-    pub fn new(core: Core, peers: Peers, edus: Vec<Box<dyn EduSource>>) -> Self {
-        Self { core, peers, edus: Arc::new(edus) }
+    /// The service over peers.
+    pub fn new(core: Core, peers: Peers) -> Self {
+        Self { core, peers }
     }
 
     /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.
@@ -107,11 +105,7 @@ impl Outbox {
         let view = snapshot.view();
         let mut servers = Vec::new();
         for server in peers::linked_servers(view)? {
-            let mut work = view.any(tables::OUTBOX, (&*server,))?;
-            for source in self.edus.iter() {
-                work = work || !source.edus(view, &server, 1)?.edus.is_empty();
-            }
-            if work {
+            if view.any(tables::OUTBOX, (&*server,))? || !device_list_edus(view, &server, 1)?.edus.is_empty() {
                 servers.push(server);
             }
         }

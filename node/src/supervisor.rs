@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, NodeHandle};
@@ -32,6 +32,8 @@ impl NodeHandle {
         loops.spawn(async move { ("outbox", node.outbox.pump(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("device lists", node.resync_device_lists(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }
@@ -43,6 +45,22 @@ impl NodeHandle {
             self.peers.follow().await
         };
         stop.run_until_cancelled(follow).await.unwrap_or(Ok(()))
+    }
+
+    /// A link that comes back may have missed device list updates: here every night is an outage.
+    async fn resync_device_lists(&self, stop: CancellationToken) -> Result<(), Error> {
+        let mut link_ups = self.peers.link_ups();
+        loop {
+            let server = match stop.run_until_cancelled(link_ups.recv()).await {
+                None | Some(Err(RecvError::Closed)) => return Ok(()),
+                Some(Err(RecvError::Lagged(_))) => continue,
+                Some(Ok(server)) => server,
+            };
+            // What could not be fetched stays marked and is asked for when it is needed.
+            if let Err(error) = self.keys.resync_server(&server).await {
+                tracing::debug!(%error, "device lists of a peer could not be refreshed yet");
+            }
+        }
     }
 }
 

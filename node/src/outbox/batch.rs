@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::BASE32_NOPAD;
 use millpond_store::{
-    View, WriteTxn,
+    View,
     rows::{EventRow, EventShort, OutboxItem, RoomShort},
     tables,
 };
@@ -17,39 +17,12 @@ use super::Outbox;
 use crate::{
     Error,
     inbox::{MAX_EDUS, MAX_PDUS},
+    keys::{DeviceEdus, device_list_edus},
     peers, rooms,
 };
 
-/// EDUs of which a peer that was away needs the latest, not all: receipts, device lists.
-pub trait EduSource: Send + Sync {
-    /// What to send to a destination since the last time, at most `limit`.
-    ///
-    /// # Errors
-    /// Storage errors.
-    fn edus(&self, view: View<'_>, destination: &ServerName, limit: usize) -> Result<Edus, millpond_store::Error>;
-
-    /// Notes that the destination has them; `cursor` is the one that came with them.
-    ///
-    /// # Errors
-    /// Storage errors.
-    fn delivered(
-        &self,
-        txn: &mut WriteTxn<'_>,
-        destination: &ServerName,
-        cursor: u64,
-    ) -> Result<(), millpond_store::Error>;
-}
-
-/// EDUs of one source.
-#[derive(Clone, Debug, Default)]
-pub struct Edus {
-    /// JSON of each.
-    pub edus: Vec<String>,
-    /// What to tell the source when they are delivered.
-    pub cursor: u64,
-}
-
 /// One delivery.
+#[allow(clippy::large_enum_variant, reason = "one at a time per destination")]
 pub(super) enum Batch {
     /// A transaction.
     Transaction(Transaction),
@@ -67,7 +40,8 @@ pub(super) struct Transaction {
     pub(super) txn_id: String,
     pub(super) body: Vec<u8>,
     pub(super) positions: Vec<u64>,
-    pub(super) cursors: Vec<(usize, u64)>,
+    /// Of device lists a peer that was away needs the latest, not all: chosen by cursor when they are sent.
+    pub(super) devices: DeviceEdus,
 }
 
 #[derive(Serialize)]
@@ -110,34 +84,23 @@ impl Outbox {
             }
             positions.push(position);
         }
-        let mut cursors = Vec::new();
-        for (at, source) in self.edus.iter().enumerate() {
-            let found = source.edus(view, server, MAX_EDUS - content.edus.len())?;
-            if !found.edus.is_empty() {
-                cursors.push((at, found.cursor));
-            }
-            for json in found.edus {
-                content.edus.push(raw_json(json)?);
-            }
+        let devices = device_list_edus(view, server, MAX_EDUS - content.edus.len())?;
+        for json in &devices.edus {
+            content.edus.push(raw_json(json.clone())?);
         }
         if content.pdus.is_empty() && content.edus.is_empty() {
             return Ok(None);
         }
-        self.transaction(&content, positions, cursors).map(|txn| Some(Batch::Transaction(txn)))
+        self.transaction(&content, positions, devices).map(|txn| Some(Batch::Transaction(txn)))
     }
 
-    fn transaction(
-        &self,
-        content: &Content,
-        positions: Vec<u64>,
-        cursors: Vec<(usize, u64)>,
-    ) -> Result<Transaction, Error> {
+    fn transaction(&self, content: &Content, positions: Vec<u64>, devices: DeviceEdus) -> Result<Transaction, Error> {
         let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
         let digest = Sha256::digest(serde_json::to_vec(content).map_err(failed)?);
         let body =
             Body { origin: self.core.identity().server_name(), origin_server_ts: self.core.clock().now_ms(), content };
         let body = serde_json::to_vec(&body).map_err(failed)?;
-        Ok(Transaction { txn_id: BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body, positions, cursors })
+        Ok(Transaction { txn_id: BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body, positions, devices })
     }
 }
 

@@ -13,7 +13,12 @@ use super::{
     Outbox, PATIENCE,
     batch::{Batch, Transaction},
 };
-use crate::{Error, peers::PeerError, rooms};
+use crate::{
+    Error,
+    keys::{DeviceEdus, device_lists_delivered},
+    peers::PeerError,
+    rooms,
+};
 
 impl Outbox {
     pub(super) async fn send(&self, server: &ServerName, batch: &Batch) -> Result<(), PeerError> {
@@ -62,10 +67,10 @@ impl Outbox {
 
     /// Removes the rows of a batch that the peer has staged, in one commit.
     pub(super) async fn forget(&self, server: &ServerName, batch: Batch) -> Result<(), Error> {
-        let (outbox, server) = (self.clone(), server.to_owned());
-        let (positions, cursors) = match batch {
-            Batch::Transaction(transaction) => (transaction.positions, transaction.cursors),
-            Batch::Invite { position, .. } => (vec![position], Vec::new()),
+        let server = server.to_owned();
+        let (positions, devices) = match batch {
+            Batch::Transaction(transaction) => (transaction.positions, transaction.devices),
+            Batch::Invite { position, .. } => (vec![position], DeviceEdus::default()),
         };
         let forget = job(
             |_| Ok::<_, Error>(()),
@@ -73,10 +78,7 @@ impl Outbox {
                 for position in &positions {
                     txn.remove(tables::OUTBOX, (&*server, *position))?;
                 }
-                for (source, cursor) in &cursors {
-                    outbox.edus[*source].delivered(txn, &server, *cursor)?;
-                }
-                Ok(())
+                device_lists_delivered(txn, &server, &devices)
             },
         );
         self.core.write(forget).await?;
