@@ -1,14 +1,38 @@
 //! The client-server API: one file per endpoint, or per tight family such as the verbs of one path.
 
+mod account_password;
+mod capabilities;
+mod deactivate;
+mod delete_devices;
 mod devices;
+mod login;
+mod login_token;
+mod logout;
+mod register;
+mod register_checks;
+mod threepids;
+mod turn_server;
 mod versions;
+mod well_known;
 mod whoami;
 
 use crate::glue::Routes;
 
 /// Registers every endpoint.
 pub(crate) fn routes(routes: &mut Routes) {
-    routes.add(versions::handler);
-    routes.add(whoami::handler);
+    routes.add(account_password::handler);
+    routes.add(capabilities::handler);
+    routes.add(deactivate::handler);
+    delete_devices::routes(routes);
     devices::routes(routes);
+    login::routes(routes);
+    routes.add(login_token::handler);
+    logout::routes(routes);
+    routes.add(register::handler);
+    register_checks::routes(routes);
+    threepids::routes(routes);
+    routes.add(turn_server::handler);
+    routes.add(versions::handler);
+    routes.add(well_known::handler);
+    routes.add(whoami::handler);
 }

@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod failure;
 mod handler;
+mod lenient;
 mod routes;
 
 pub use self::{

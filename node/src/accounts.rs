@@ -3,19 +3,23 @@
 mod account;
 mod device;
 mod limits;
+mod login;
 mod name;
 mod password;
 mod removal;
 mod token;
+mod uiaa;
 
 use std::sync::Arc;
 
 pub use self::{
-    account::{AccountInfo, NewAccount},
+    account::{AccountInfo, LogOut, NewAccount},
     device::{NewDevice, Session},
+    login::{Credential, LOGIN_TOKEN_LIFETIME},
     token::Sender,
+    uiaa::Asked,
 };
-use self::{limits::Limits, password::Passwords, token::TokenCache};
+use self::{limits::Limits, login::LoginTokens, password::Passwords, token::TokenCache, uiaa::Sessions};
 use crate::Core;
 
 /// The accounts of this node. Cloning is cheap.
@@ -27,12 +31,21 @@ struct Inner {
     tokens: Arc<TokenCache>,
     passwords: Passwords,
     limits: Limits,
+    uiaa: Sessions,
+    login_tokens: LoginTokens,
 }
 
 impl Accounts {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
         let limits = Limits::new(core.clock().clone(), core.config().rate_limits);
-        Self(Arc::new(Inner { core, tokens: Arc::default(), passwords: Passwords::default(), limits }))
+        Self(Arc::new(Inner {
+            core,
+            tokens: Arc::default(),
+            passwords: Passwords::default(),
+            limits,
+            uiaa: Sessions::default(),
+            login_tokens: LoginTokens::default(),
+        }))
     }
 }

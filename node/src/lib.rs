@@ -23,6 +23,7 @@ pub mod rooms;
 pub mod start;
 mod supervisor;
 pub mod to_device;
+pub mod turn;
 
 pub use crate::{core::Core, error::Error, supervisor::Supervisor};
 pub use millpond_store::{Error as StoreError, rows};

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use axum::{body::Body, extract::RawPathParams};
 use bytes::Bytes;
 use http::{Method, Request, request::Parts};
-use millpond_node::{Error, NodeHandle};
+use millpond_node::{Error, NodeHandle, accounts::Asked};
 use ruma::api::{IncomingRequest, Metadata};
 
 use super::{
     JSON_LIMIT,
     auth::{ClientAddr, Scheme},
-    body, failure,
+    body, failure, lenient,
     routes::EmptyTail,
 };
 
@@ -27,6 +27,13 @@ pub struct Args<R: Metadata<Authentication: Scheme>, const LIMIT: usize = JSON_L
     pub path: String,
     /// The address that the connection comes from, if it has one.
     pub address: Option<IpAddr>,
+}
+
+impl<R: Metadata<Authentication: Scheme>, const LIMIT: usize> Args<R, LIMIT> {
+    /// What user-interactive authentication binds its sessions to.
+    pub fn asked(&self) -> Asked {
+        Asked { method: R::METHOD, path: self.path.clone(), body: self.json.clone(), address: self.address }
+    }
 }
 
 /// A request whose body is read by the handler.
@@ -114,7 +121,14 @@ where
     let path = parts.uri.path().to_owned();
     let address = parts.extensions.get::<ClientAddr>().map(|address| address.0);
     let path_args: Vec<_> = path_args.iter().map(String::as_str).collect();
-    let request = R::try_from_http_request_inner(Request::from_parts(parts, json.as_ref()), &path_args)
-        .map_err(|e| failure::deserialization(&e))?;
+    let spare = lenient::may_help(&json).then(|| parts.clone());
+    let mut request = R::try_from_http_request_inner(Request::from_parts(parts, json.as_ref()), &path_args);
+    if request.is_err()
+        && let Some(parts) = spare
+        && let Some(repaired) = lenient::repaired(&json)
+    {
+        request = R::try_from_http_request_inner(Request::from_parts(parts, repaired.as_slice()), &path_args);
+    }
+    let request = request.map_err(|e| failure::deserialization(&e))?;
     Ok(Args { request, sender, json, path, address })
 }

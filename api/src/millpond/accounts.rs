@@ -4,7 +4,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::Request;
 use millpond_node::{
     Error, NodeHandle,
-    accounts::{NewAccount, NewDevice},
+    accounts::{LogOut, NewAccount, NewDevice},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -73,8 +73,7 @@ pub(super) async fn password(State(node): State<NodeHandle>, request: Request<Bo
     let set = async {
         let body: Password = read(request).await?;
         let user_id = node.accounts.find(&body.name)?;
-        node.accounts.set_password(&user_id, body.password, None).await?;
-        node.accounts.log_out_everywhere(&user_id).await?;
+        node.accounts.set_password(&user_id, body.password, LogOut::AllBut(None)).await?;
         Ok(json!({ "user_id": user_id }))
     };
     answer(set.await)

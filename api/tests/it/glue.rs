@@ -60,6 +60,9 @@ async fn bad_bodies_get_the_code_that_says_what_is_wrong() {
     let deep = "[".repeat(100_000);
     let body = format!("{{\"other\": {deep}}}");
     node.fails(node.raw(Method::PUT, &alice, &device, body), 400, "M_NOT_JSON").await;
+    let missing = node.raw(Method::POST, &alice, "/_matrix/client/v3/delete_devices", "{}");
+    let json = node.fails(missing, 400, "M_MISSING_PARAM").await;
+    assert!(json["error"].as_str().unwrap().contains("devices"), "{json}");
 }
 
 #[tokio::test]

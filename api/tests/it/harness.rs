@@ -132,6 +132,14 @@ impl TestNode {
         TestUser { id, device_id: session.device_id, token: session.access_token }
     }
 
+    /// As [`TestNode::user`], with a password: for what asks for authentication again. Costs a hash.
+    pub async fn user_with_password(&self, name: &str, password: &str) -> TestUser {
+        let account = NewAccount { name: name.to_owned(), password: Some(password.to_owned()), admin: false };
+        let (id, session) = self.node.accounts.create(account, Some(NewDevice::default())).await.unwrap();
+        let session = session.unwrap();
+        TestUser { id, device_id: session.device_id, token: session.access_token }
+    }
+
     /// Logs another device of a user in.
     pub async fn device(&self, user: &TestUser) -> TestUser {
         let session = self.node.accounts.open_session(&user.id, NewDevice::default()).await.unwrap();
@@ -139,28 +147,34 @@ impl TestNode {
     }
 
     /// `GET`.
-    pub async fn get(&self, who: impl Token, path: &str) -> Answered {
+    pub async fn get(&self, who: impl Token, path: impl AsRef<str>) -> Answered {
         self.raw(Method::GET, who, path, "").await
     }
 
     /// `POST` with a JSON body.
-    pub async fn post(&self, who: impl Token, path: &str, body: Value) -> Answered {
+    pub async fn post(&self, who: impl Token, path: impl AsRef<str>, body: Value) -> Answered {
         self.raw(Method::POST, who, path, body.to_string()).await
     }
 
     /// `PUT` with a JSON body.
-    pub async fn put(&self, who: impl Token, path: &str, body: Value) -> Answered {
+    pub async fn put(&self, who: impl Token, path: impl AsRef<str>, body: Value) -> Answered {
         self.raw(Method::PUT, who, path, body.to_string()).await
     }
 
     /// `DELETE` with a JSON body.
-    pub async fn delete(&self, who: impl Token, path: &str, body: Value) -> Answered {
+    pub async fn delete(&self, who: impl Token, path: impl AsRef<str>, body: Value) -> Answered {
         self.raw(Method::DELETE, who, path, body.to_string()).await
     }
 
     /// Any bytes as the body.
-    pub async fn raw(&self, method: Method, who: impl Token, path: &str, body: impl Into<Bytes>) -> Answered {
-        let mut request = Request::builder().method(method).uri(path);
+    pub async fn raw(
+        &self,
+        method: Method,
+        who: impl Token,
+        path: impl AsRef<str>,
+        body: impl Into<Bytes>,
+    ) -> Answered {
+        let mut request = Request::builder().method(method).uri(path.as_ref());
         if !who.token().is_empty() {
             request = request.header("authorization", format!("Bearer {}", who.token()));
         }

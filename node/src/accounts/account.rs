@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use millpond_store::{View, job, rows, tables};
-use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
+use ruma::{OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 
 use super::{
     Accounts, NewDevice, Session,
@@ -21,6 +21,15 @@ pub struct NewAccount {
     pub password: Option<String>,
     /// May use the admin endpoints; the first account of a node always may.
     pub admin: bool,
+}
+
+/// Who is logged out when a password changes.
+#[derive(Clone, Debug)]
+pub enum LogOut {
+    /// Nobody.
+    Nobody,
+    /// Every device, except perhaps the one that changed it.
+    AllBut(Option<OwnedDeviceId>),
 }
 
 /// What the owner of the node sees of an account.
@@ -74,6 +83,13 @@ impl Accounts {
         Ok((user_id.clone(), opening.map(|opening| opening.into_session(user_id))))
     }
 
+    /// A name for a user who did not choose one.
+    pub fn random_name() -> String {
+        let mut name = String::from("u");
+        name.extend(rand::random::<[u8; 10]>().map(|byte| char::from(b'a' + byte % 26)));
+        name
+    }
+
     /// The id that a new account of this name would have.
     ///
     /// # Errors
@@ -111,27 +127,21 @@ impl Accounts {
         .collect()
     }
 
-    /// Gives an account another password. With `keep`, all devices but that one are logged out; with `None`, none is.
-    /// Dropping the future does not take it back.
+    /// Gives an account another password. Dropping the future does not take it back.
     ///
     /// # Errors
     /// 404 `M_NOT_FOUND`, 403 `M_USER_DEACTIVATED`, 400 `M_WEAK_PASSWORD`; storage errors.
-    pub async fn set_password(
-        &self,
-        user_id: &UserId,
-        password: String,
-        log_out_but: Option<&ruma::DeviceId>,
-    ) -> Result<(), Error> {
+    pub async fn set_password(&self, user_id: &UserId, password: String, log_out: LogOut) -> Result<(), Error> {
         active(self.0.core.snapshot()?.view(), user_id)?;
         let password_hash = self.0.passwords.hash(password).await?;
-        let (user, cache, keep) = (user_id.to_owned(), self.0.tokens.clone(), log_out_but.map(ToOwned::to_owned));
+        let (user, cache) = (user_id.to_owned(), self.0.tokens.clone());
         let read = user.clone();
         let set = job(
             move |view| {
                 let mut account = active(view, &read)?;
                 account.password_hash = Some(password_hash.clone());
                 let mut devices = device::of_user(view, &read)?;
-                devices.retain(|id| keep.as_ref().is_some_and(|keep| keep != id));
+                devices.retain(|id| matches!(&log_out, LogOut::AllBut(keep) if keep.as_ref() != Some(id)));
                 Ok::<_, Error>((account, devices))
             },
             move |(account, devices): (rows::Account, Vec<_>), txn| {

@@ -34,12 +34,13 @@ pub(super) fn new_user_id(name: &str, server_name: &ServerName) -> Result<OwnedU
 /// 400 `M_INVALID_USERNAME`.
 pub(super) fn meant_user_id(text: &str, server_name: &ServerName) -> Result<OwnedUserId, Error> {
     let text = text.trim();
-    let parsed = UserId::parse_with_server_name(text, server_name);
-    match parsed {
-        Err(_) if !text.starts_with('@') => UserId::parse_with_server_name(text.to_ascii_lowercase(), server_name)
-            .map_err(|e| invalid(format!("Not a user name: {e}"))),
-        other => other.map_err(|e| invalid(format!("Not a user name: {e}"))),
-    }
+    let lowered = text.to_ascii_lowercase();
+    // Our names have no capitals, so whoever types some means the lowered one.
+    let parsed = match UserId::parse(text) {
+        Ok(user_id) if user_id.server_name() != server_name => Ok(user_id),
+        _ => UserId::parse_with_server_name(lowered, server_name),
+    };
+    parsed.map_err(|e| invalid(format!("Not a user name: {e}")))
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -62,5 +63,9 @@ mod tests {
             assert!(new_user_id(bad, server).is_err(), "{bad}");
         }
         assert_eq!(new_user_id("Alice", server).unwrap(), "@alice:example.org");
+        for meant in ["alice", " Alice", "@alice:example.org", "@Alice:example.org"] {
+            assert_eq!(meant_user_id(meant, server).unwrap(), "@alice:example.org");
+        }
+        assert_eq!(meant_user_id("@Alice:b.c", server).unwrap(), "@Alice:b.c");
     }
 }
