@@ -136,6 +136,11 @@ impl Overlay {
         self.inner.links.borrow().to_vec()
     }
 
+    /// The links as they change.
+    pub fn watch(&self) -> watch::Receiver<Arc<[LinkInfo]>> {
+        self.inner.links.clone()
+    }
+
     /// Events from now on. A reader that falls behind gets `Lagged` and asks `links`.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()

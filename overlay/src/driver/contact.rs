@@ -177,6 +177,7 @@ impl Driver {
         if effects.contains(&Effect::Persist) {
             let kept = self.links.get(&id).map(|held| held.kept.clone()).unwrap_or_default();
             self.keep(id, link, kept).await?;
+            self.rebuild_hints();
         }
         for effect in effects {
             match effect {

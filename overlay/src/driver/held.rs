@@ -134,8 +134,9 @@ impl Held {
 
     /// The addresses to try, the most promising first.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let mut addresses: Vec<Address> = self.back.iter().chain(self.good.iter()).cloned().collect();
-        for address in self.link.peer_ways().iter().filter_map(address_of) {
+        let told = self.link.peer_ways().iter().filter_map(address_of);
+        let mut addresses = Vec::new();
+        for address in self.back.iter().chain(self.good.iter()).cloned().chain(told) {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -198,6 +199,14 @@ impl Held {
         matches!(self.outbound, Outbound::Opening(_)) && !self.opening
     }
 
+    /// Closes our stream to the peer, if it is open.
+    pub(super) fn close_outbound(&mut self) {
+        if let Outbound::Open { close, .. } = &self.outbound {
+            close.cancel();
+            self.outbound = Outbound::Closed;
+        }
+    }
+
     /// Ends every stream at once.
     pub(super) fn cut(&mut self) {
         self.cut.cancel();
@@ -207,9 +216,7 @@ impl Held {
 
     /// Asks every stream to end; open requests of the peer are finished.
     pub(super) fn close(&mut self) {
-        if let Outbound::Open { close, .. } = std::mem::replace(&mut self.outbound, Outbound::Closed) {
-            close.cancel();
-        }
+        self.close_outbound();
         self.inbound.iter().for_each(|inbound| inbound.close.cancel());
         if let Some(contact) = self.contact.take() {
             contact.close.cancel();

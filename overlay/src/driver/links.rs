@@ -133,7 +133,9 @@ impl Driver {
                 return held.fail_waiters(error);
             }
         };
-        held.good = Some(ready.address);
+        if held.back.as_ref() != Some(&ready.address) {
+            held.good = Some(ready.address);
+        }
         let Ready { channel, stream, route, close, hello, .. } = ready;
         let open = Outbound::Open { channel: channel.clone(), stream, route, close };
         if let Outbound::Opening(waiters) = std::mem::replace(&mut held.outbound, open) {
@@ -154,6 +156,7 @@ impl Driver {
             return;
         }
         let ours = self.hello();
+        self.drop_earlier_run(id, stream);
         let Some(held) = self.links.get_mut(&id) else { return };
         let Some(inbound) = held.inbound.iter_mut().find(|inbound| inbound.stream == stream) else { return };
         inbound.unproven = None;
@@ -166,6 +169,26 @@ impl Driver {
         }
         self.contact_delivered(id);
         self.seen(id).await;
+    }
+
+    /// A peer who comes over a connection of another PeerId was restarted: what is open towards the earlier one is dead, though nobody has noticed yet.
+    /// The node sees the link go down and up, and so tries again at once what it sent into the void.
+    fn drop_earlier_run(&mut self, id: LinkId, stream: StreamId) {
+        let Some(held) = self.links.get_mut(&id) else { return };
+        let Some(new) = held.inbound.iter().find(|inbound| inbound.stream == stream) else { return };
+        let back = new.back.clone();
+        if back.is_none() || held.back.is_none() || held.back == back {
+            return;
+        }
+        held.close_outbound();
+        held.inbound.retain(|inbound| {
+            let same_run = inbound.back == back;
+            if !same_run {
+                inbound.close.cancel();
+            }
+            same_run
+        });
+        self.publish();
     }
 
     /// Keeps the peer's addresses and key document, if they are new.
@@ -202,14 +225,14 @@ impl Driver {
 
     /// The peer has proven to be there: note when, tell the node, drop worse links with the same peer.
     async fn seen(&mut self, id: LinkId) {
-        let Some(held) = self.links.get(&id) else { return };
-        let mut kept = held.kept.clone();
         let now = clock::now();
-        let stale = kept.last_seen.is_none_or(|seen| now > seen.after(SEEN_EVERY));
-        kept.last_seen = Some(now);
-        let link = held.link.clone();
-        if stale && let Err(error) = self.keep(id, link, kept).await {
-            tracing::warn!(%error, "when a peer was last seen was not kept");
+        let Some(held) = self.links.get_mut(&id) else { return };
+        let stored = held.kept.last_seen;
+        if stored.is_none_or(|seen| now >= seen.after(SEEN_EVERY)) {
+            let (link, kept) = (held.link.clone(), Kept { last_seen: Some(now), ..held.kept.clone() });
+            if let Err(error) = self.keep(id, link, kept).await {
+                tracing::warn!(%error, "when a peer was last seen was not kept");
+            }
         }
         self.drop_worse(id).await;
         self.publish();
@@ -237,10 +260,8 @@ impl Driver {
 
     pub(super) fn on_stream_ended(&mut self, id: LinkId, ended: StreamId) {
         let Some(held) = self.links.get_mut(&id) else { return };
-        if matches!(&held.outbound, Outbound::Open { stream, .. } if *stream == ended)
-            && let Outbound::Open { close, .. } = std::mem::replace(&mut held.outbound, Outbound::Closed)
-        {
-            close.cancel();
+        if matches!(&held.outbound, Outbound::Open { stream, .. } if *stream == ended) {
+            held.close_outbound();
         }
         held.inbound.retain(|inbound| inbound.stream != ended);
         if held.contact.as_ref().is_some_and(|contact| contact.stream == ended) {
@@ -255,10 +276,8 @@ impl Driver {
 
     pub(super) fn close_idle(&mut self) {
         for held in self.links.values_mut() {
-            if matches!(&held.outbound, Outbound::Open { channel, .. } if channel.is_idle())
-                && let Outbound::Open { close, .. } = std::mem::replace(&mut held.outbound, Outbound::Closed)
-            {
-                close.cancel();
+            if matches!(&held.outbound, Outbound::Open { channel, .. } if channel.is_idle()) {
+                held.close_outbound();
             }
         }
         self.publish();
@@ -304,7 +323,6 @@ impl Driver {
         if let Some(held) = self.links.get_mut(&id) {
             (held.link, held.kept) = (link, kept);
         }
-        self.rebuild_hints();
         Ok(())
     }
 

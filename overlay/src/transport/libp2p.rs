@@ -40,7 +40,7 @@ pub struct Libp2pConfig {
     pub peer_key: Option<Zeroizing<[u8; 32]>>,
     /// Connections that may be open at once.
     pub max_connections: u32,
-    /// Share of the machine's memory in use above which no new connection is taken.
+    /// Share of the machine's memory that this process may use; above it no new connection is taken.
     pub max_memory: f64,
     /// How long a connection without streams stays open.
     pub idle_connection: Duration,
@@ -55,7 +55,7 @@ impl Default for Libp2pConfig {
             visible_nearby: false,
             peer_key: None,
             max_connections: 256,
-            max_memory: 0.95,
+            max_memory: 0.5,
             idle_connection: Duration::from_secs(20),
         }
     }

@@ -1,4 +1,9 @@
 //! Overlays talking to each other, over memory and over real libp2p on 127.0.0.1.
 
 mod contact;
+mod direct;
+mod hostile;
+mod intro;
+mod requests;
+mod restart;
 mod support;

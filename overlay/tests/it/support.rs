@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use http::{Request, Response, StatusCode};
 use millpond_mailbox::identity::IdentityKey;
+use millpond_mailbox::introduction::Introduction;
 use millpond_mailbox::key_document::{DocumentKeys, KeyDocument};
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::rand_core::UnwrapErr;
@@ -18,7 +19,8 @@ use millpond_overlay::transport::Transport;
 use millpond_overlay::transport::libp2p::{Libp2p, Libp2pConfig};
 use millpond_overlay::transport::memory::MemoryNet;
 use millpond_overlay::{
-    Arrival, Change, Config, Event, Limits, LinkStore, Me, Overlay, Record, RecordKey, RouteError, StoreError, start,
+    Arrival, Change, Config, Error, Event, INTRO_PATH, Limits, LinkStore, Me, Overlay, Record, RecordKey, RouteError,
+    StoreError, start,
 };
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
@@ -108,7 +110,7 @@ impl Seed {
         let (overlay, arrivals) = start(config, self.links.clone(), vec![Box::new(transport)]).await.unwrap();
         let events = overlay.events();
         let mut tasks = JoinSet::new();
-        tasks.spawn(answer(arrivals));
+        tasks.spawn(answer(overlay.clone(), self.name(), arrivals));
         TestNode { name: self.name(), overlay, events, _tasks: tasks }
     }
 }
@@ -192,12 +194,23 @@ pub async fn memory_pair() -> (MemoryNet, TestNode, TestNode) {
 }
 
 /// The node behind the overlay: echoes, counts, delays, as the path says.
-async fn answer(mut arrivals: mpsc::Receiver<Arrival>) {
+async fn answer(overlay: Overlay, name: NodeName, mut arrivals: mpsc::Receiver<Arrival>) {
     let mut open = JoinSet::new();
     let mut held = HashMap::new();
     while let Some(Arrival::Request { peer, class, request, reply }) = arrivals.recv().await {
         let path = request.uri().path().to_owned();
         match path.as_str() {
+            INTRO_PATH => {
+                let (overlay, name) = (overlay.clone(), name.clone());
+                open.spawn(async move {
+                    let mut response = Response::new(Bytes::new());
+                    if let Err(error) = introduction(&overlay, &name, &peer, request.body()).await {
+                        *response.status_mut() = StatusCode::FORBIDDEN;
+                        *response.body_mut() = error.to_string().into();
+                    }
+                    let _ = reply.send(response);
+                });
+            }
             "/never" => drop(held.insert(held.len(), reply)),
             "/mirror" => drop(reply.send(Response::new(request.into_body()))),
             "/size" => drop(reply.send(Response::new(Bytes::from(request.body().len().to_string())))),
@@ -210,6 +223,16 @@ async fn answer(mut arrivals: mpsc::Receiver<Arrival>) {
             }
         }
     }
+}
+
+/// What a node does with an introduction, without the question who is joined to the room.
+async fn introduction(overlay: &Overlay, name: &NodeName, from: &NodeName, body: &[u8]) -> Result<(), Error> {
+    let intro = Introduction::from_bytes(body).unwrap();
+    if intro.to() != name {
+        return overlay.carry(&intro.to().clone(), &intro, soon()).await;
+    }
+    let opened = overlay.open_introduction(intro).await?;
+    overlay.take_introduction(from, opened).await
 }
 
 /// Far more than anything here takes on a busy machine.

@@ -1,0 +1,103 @@
+//! What outlives the process: links, addresses, unfinished first contacts.
+
+use millpond_mailbox::link::OFFER_LIFE;
+use millpond_overlay::transport::Address;
+use millpond_overlay::transport::memory::MemoryNet;
+use millpond_overlay::{Event, LinkState, RouteError};
+
+use crate::support::{Seed, libp2p, link};
+
+#[tokio::test]
+async fn a_peer_is_unreachable_while_it_is_down_and_back_on_its_port() {
+    let a_seed = Seed::new();
+    let mut a = a_seed.start(libp2p()).await;
+    let mut b = Seed::new().start(libp2p()).await;
+    link(&mut a, &mut b).await;
+    b.echo(&a.name).await;
+    let before = a.overlay.listen().await.unwrap();
+    a.overlay.shutdown().await;
+    let name = a.name.clone();
+    b.until(|event| matches!(event, Event::LinkDown { peer } if *peer == name)).await;
+    assert_eq!(b.get(&a.name, "/echo").await.unwrap_err(), RouteError::Unreachable);
+
+    let a = a_seed.start(libp2p()).await;
+    let after = a.overlay.listen().await.unwrap();
+    let text = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>();
+    assert_eq!(text(&before), text(&after), "the port of last time is taken again");
+    assert!(b.echo(&a.name).await.starts_with(b.name.as_str()));
+    b.until(|event| matches!(event, Event::LinkUp { peer } if *peer == name)).await;
+    assert!(a.echo(&b.name).await.starts_with(a.name.as_str()));
+}
+
+#[tokio::test]
+async fn a_peer_tells_its_new_address_when_it_comes() {
+    let net = MemoryNet::new();
+    let (a_seed, b_seed) = (Seed::new(), Seed::new());
+    let mut a = a_seed.start(net.transport(1)).await;
+    let mut b = b_seed.start(net.transport(2)).await;
+    b.overlay.listen().await.unwrap();
+    link(&mut a, &mut b).await;
+    b.overlay.shutdown().await;
+    let b = b_seed.start(net.transport(22)).await;
+    b.overlay.listen().await.unwrap();
+    b.echo(&a.name).await;
+    a.overlay.shutdown().await;
+    let a = a_seed.start(net.transport(1)).await;
+    assert!(a.echo(&b.name).await.starts_with(a.name.as_str()), "the new address was kept on disk");
+}
+
+#[tokio::test]
+async fn first_contact_goes_on_after_both_sides_restart() {
+    let net = MemoryNet::new();
+    let (a_seed, b_seed) = (Seed::new(), Seed::new());
+    let mut a = a_seed.start(net.transport(1)).await;
+    let b = b_seed.start(net.transport(2)).await;
+    let shown = a.overlay.offer().await.unwrap();
+    b.overlay.accept(&shown).await.unwrap();
+    a.until(|event| matches!(event, Event::Pending { .. })).await;
+    a.overlay.shutdown().await;
+    b.overlay.shutdown().await;
+
+    let a = a_seed.start(net.transport(1)).await;
+    a.overlay.listen().await.unwrap();
+    assert_eq!(a.overlay.links()[0].state, LinkState::AwaitsUs);
+    a.overlay.confirm(&b.name).await.unwrap();
+    let mut b = b_seed.start(net.transport(2)).await;
+    b.established(&a.name).await;
+    assert!(b.echo(&a.name).await.starts_with(b.name.as_str()));
+}
+
+#[tokio::test]
+async fn what_the_store_did_not_take_never_leaves() {
+    let net = MemoryNet::new();
+    let (a_seed, b_seed) = (Seed::new(), Seed::new());
+    let a = a_seed.start(net.transport(1)).await;
+    let b = b_seed.start(net.transport(2)).await;
+    a.overlay.listen().await.unwrap();
+    *a_seed.links.broken.lock() = true;
+    assert!(a.overlay.offer().await.is_err());
+    assert!(a.overlay.links().is_empty());
+    *a_seed.links.broken.lock() = false;
+    let shown = a.overlay.offer().await.unwrap();
+    *b_seed.links.broken.lock() = true;
+    assert!(b.overlay.accept(&shown).await.is_err());
+    assert!(b.overlay.links().is_empty());
+    assert_eq!(a.overlay.links()[0].state, LinkState::Offered);
+    assert!(shown.expiry().0 > OFFER_LIFE.as_millis() as u64);
+}
+
+#[tokio::test]
+async fn a_newer_key_document_reaches_the_peer() {
+    let net = MemoryNet::new();
+    let (a_seed, b_seed) = (Seed::new(), Seed::new());
+    let mut a = a_seed.start(net.transport(1)).await;
+    let mut b = b_seed.start(net.transport(2)).await;
+    link(&mut a, &mut b).await;
+    let newer = b_seed.document(2);
+    b.overlay.set_key_document(newer.clone()).await.unwrap();
+    b.echo(&a.name).await;
+    let name = b.name.clone();
+    a.until(|event| matches!(event, Event::KeyDocument { peer } if *peer == name)).await;
+    assert_eq!(a.overlay.key_document(&name).await.unwrap().as_bytes(), newer.as_bytes());
+    assert!(b.overlay.set_key_document(b_seed.document(1)).await.is_err(), "an older one is not taken");
+}
