@@ -1,5 +1,5 @@
 //! The one task that owns all links: takes commands, incoming streams and finished work in turn, feeds the pure machines of `millpond_mailbox`, and
-//! makes what they return durable before it leaves. It never waits for the network or the node, only for the link store.
+//! makes what they return durable before it leaves. It never waits for a peer or the node, only for the link store and, once, for its own ports.
 
 mod contact;
 mod held;
@@ -29,7 +29,7 @@ use crate::clock;
 use crate::error::{Error, RouteError};
 use crate::event::{Arrival, Event, LinkInfo};
 use crate::gate::{Gate, Hourly};
-use crate::hello::Hello;
+use crate::hello::{Hello, RunId};
 use crate::http::body::Budget;
 use crate::http::client::Channel;
 use crate::limits::Limits;
@@ -173,6 +173,7 @@ pub(crate) struct Driver {
     tasks: Tasks,
     work: JoinSet<Done>,
     next_stream: u64,
+    run: RunId,
     told: Vec<Address>,
 }
 
@@ -208,6 +209,7 @@ impl Driver {
             tasks: parts.tasks,
             work: JoinSet::new(),
             next_stream: 0,
+            run: RunId::generate(&mut clock::random()),
             told: stored.told,
         };
         driver.rebuild_hints();

@@ -7,6 +7,8 @@ use millpond_mailbox::secrets::LinkId;
 use millpond_mailbox::time::UnixMillis;
 use tokio::sync::oneshot;
 
+use crate::error::RouteError;
+
 /// What came in from a peer.
 pub enum Arrival {
     /// A request over an established link. The peer is proven; headers that claim an origin mean nothing.
@@ -91,6 +93,13 @@ pub enum Event {
     Pending {
         /// Who answered.
         peer: NodeName,
+    },
+    /// The maker of a contact link could not be reached, or closed the stream without a word. It is tried again later.
+    ContactFailed {
+        /// Which link.
+        id: LinkId,
+        /// Why.
+        error: RouteError,
     },
     /// A link is ready for requests.
     Established {

@@ -1,6 +1,7 @@
 //! What two nodes tell each other when a stream opens: where they can be reached now, and the current key document. It is an ordinary request on the
 //! stream, answered by the overlay itself; the link proves who says it.
 
+use millpond_mailbox::rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -9,6 +10,8 @@ use crate::transport::Address;
 /// Both request and response of `HELLO_PATH`, in CBOR.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Hello {
+    /// Random for each run of the sender: another one than last time means that he was restarted.
+    pub(crate) run: RunId,
     /// Where the sender can be dialled now; empty when it does not listen.
     addresses: Vec<ByteBuf>,
     /// The sender's current key document.
@@ -17,9 +20,9 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    pub(crate) fn new(addresses: &[Address], key_document: Vec<u8>) -> Self {
+    pub(crate) fn new(run: RunId, addresses: &[Address], key_document: Vec<u8>) -> Self {
         let addresses = addresses.iter().take(MAX_ADDRESSES).map(|address| ByteBuf::from(address.as_bytes()));
-        Self { addresses: addresses.collect(), key_document }
+        Self { run, addresses: addresses.collect(), key_document }
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -33,6 +36,17 @@ impl Hello {
 
     pub(crate) fn addresses(&self) -> Vec<Address> {
         self.addresses.iter().take(MAX_ADDRESSES).filter_map(|bytes| Address::from_bytes(bytes).ok()).collect()
+    }
+}
+
+/// Names one run of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RunId(u64);
+
+impl RunId {
+    pub(crate) fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self(rng.next_u64())
     }
 }
 

@@ -77,6 +77,13 @@ pub async fn start(
     Ok((Overlay { inner: Arc::new(inner) }, arrival_receiver))
 }
 
+/// The last handle is gone: nobody can ask for anything any more, so everything ends as in `shutdown`, unwaited for.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
 /// What an overlay is started with.
 pub struct Config {
     /// Who this node is.

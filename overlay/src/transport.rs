@@ -135,7 +135,7 @@ pub enum AddressError {
 }
 
 /// Why a transport did not do what it was asked. No variant shows an address.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     /// Nobody answered there.
     #[error("nobody answered at the address: {why}")]

@@ -116,7 +116,8 @@ impl Driver {
             Err(error) => {
                 held.back = None;
                 held.retry.later();
-                held.fail_waiters(error);
+                held.fail_waiters(error.clone());
+                self.emit(Event::ContactFailed { id: dialled.link, error });
             }
         }
     }

@@ -20,6 +20,7 @@ use super::Waiter;
 use crate::error::{Error, RouteError};
 use crate::event::{LinkClass, LinkInfo, LinkState};
 use crate::gate::Place;
+use crate::hello::RunId;
 use crate::http::client::Channel;
 use crate::store::{LinkStore, Record, RecordKey, RecordKind};
 use crate::transport::Address;
@@ -36,6 +37,8 @@ pub(super) struct Held {
     pub(super) back: Option<Address>,
     /// Where the peer answered last.
     pub(super) good: Option<Address>,
+    /// The run of the peer that we heard from last.
+    pub(super) run: Option<RunId>,
     pub(super) outbound: Outbound,
     pub(super) inbound: Vec<Inbound>,
     pub(super) contact: Option<ContactStream>,
@@ -115,6 +118,7 @@ impl Held {
             kept,
             back: None,
             good: None,
+            run: None,
             outbound: Outbound::Closed,
             inbound: Vec::new(),
             contact: None,
@@ -205,6 +209,19 @@ impl Held {
             close.cancel();
             self.outbound = Outbound::Closed;
         }
+    }
+
+    /// Notes which run of the peer was heard. After a restart everything that was open towards the earlier run is dead, though nobody has noticed yet;
+    /// then it is closed and the answer is `true`.
+    pub(super) fn heard(&mut self, run: RunId) -> bool {
+        let restarted = self.run.replace(run).is_some_and(|earlier| earlier != run);
+        if restarted {
+            self.close_outbound();
+            for inbound in self.inbound.extract_if(.., |inbound| inbound.unproven.is_none()) {
+                inbound.close.cancel();
+            }
+        }
+        restarted
     }
 
     /// Ends every stream at once.

@@ -119,7 +119,7 @@ impl Driver {
     }
 
     fn hello(&self) -> Hello {
-        Hello::new(&self.addresses(), self.me.key_document.as_bytes().to_vec())
+        Hello::new(self.run, &self.addresses(), self.me.key_document.as_bytes().to_vec())
     }
 
     pub(super) async fn on_opened(&mut self, opened: Opened) {
@@ -137,6 +137,7 @@ impl Driver {
             held.good = Some(ready.address);
         }
         let Ready { channel, stream, route, close, hello, .. } = ready;
+        held.heard(hello.run);
         let open = Outbound::Open { channel: channel.clone(), stream, route, close };
         if let Outbound::Opening(waiters) = std::mem::replace(&mut held.outbound, open) {
             for waiter in waiters {
@@ -156,7 +157,11 @@ impl Driver {
             return;
         }
         let ours = self.hello();
-        self.drop_earlier_run(id, stream);
+        let Some(held) = self.links.get_mut(&id) else { return };
+        if held.heard(hello.run) {
+            // The node sees the link go down and up, and tries again at once what it had sent into the void.
+            self.publish();
+        }
         let Some(held) = self.links.get_mut(&id) else { return };
         let Some(inbound) = held.inbound.iter_mut().find(|inbound| inbound.stream == stream) else { return };
         inbound.unproven = None;
@@ -169,26 +174,6 @@ impl Driver {
         }
         self.contact_delivered(id);
         self.seen(id).await;
-    }
-
-    /// A peer who comes over a connection of another PeerId was restarted: what is open towards the earlier one is dead, though nobody has noticed yet.
-    /// The node sees the link go down and up, and so tries again at once what it sent into the void.
-    fn drop_earlier_run(&mut self, id: LinkId, stream: StreamId) {
-        let Some(held) = self.links.get_mut(&id) else { return };
-        let Some(new) = held.inbound.iter().find(|inbound| inbound.stream == stream) else { return };
-        let back = new.back.clone();
-        if back.is_none() || held.back.is_none() || held.back == back {
-            return;
-        }
-        held.close_outbound();
-        held.inbound.retain(|inbound| {
-            let same_run = inbound.back == back;
-            if !same_run {
-                inbound.close.cancel();
-            }
-            same_run
-        });
-        self.publish();
     }
 
     /// Keeps the peer's addresses and key document, if they are new.

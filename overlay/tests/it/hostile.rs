@@ -55,14 +55,14 @@ async fn a_stranger_who_says_nothing_is_closed_after_the_handshake_time() {
 }
 
 #[tokio::test]
-async fn a_wrong_contact_link_is_closed_silently_and_tried_again() {
+async fn a_contact_link_that_was_taken_back_opens_nothing() {
     let net = MemoryNet::new();
     let a = Seed::new().start(net.transport(1)).await;
-    let b = Seed::new().start(net.transport(2)).await;
+    let mut b = Seed::new().start(net.transport(2)).await;
     let shown = a.overlay.offer().await.unwrap();
-    let offer = a.overlay.links()[0].id;
-    a.overlay.forget(offer).await.unwrap();
+    a.overlay.forget(a.overlay.links()[0].id).await.unwrap();
     b.overlay.accept(&shown).await.unwrap();
+    b.until(|event| matches!(event, Event::ContactFailed { .. })).await;
     assert_eq!(b.overlay.links()[0].state, LinkState::Dialling);
     assert!(a.overlay.links().is_empty());
 }

@@ -1,5 +1,7 @@
 //! What outlives the process: links, addresses, unfinished first contacts.
 
+use std::time::Duration;
+
 use millpond_mailbox::link::OFFER_LIFE;
 use millpond_overlay::transport::Address;
 use millpond_overlay::transport::memory::MemoryNet;
@@ -27,6 +29,55 @@ async fn a_peer_is_unreachable_while_it_is_down_and_back_on_its_port() {
     assert!(b.echo(&a.name).await.starts_with(b.name.as_str()));
     b.until(|event| matches!(event, Event::LinkUp { peer } if *peer == name)).await;
     assert!(a.echo(&b.name).await.starts_with(a.name.as_str()));
+}
+
+/// A process that is killed says nothing to anybody.
+#[test]
+fn a_peer_that_was_killed_is_reached_as_soon_as_it_comes_back() {
+    let (first_life, second_life) = (runtime(), runtime());
+    let a_seed = Seed::new();
+    let b_seed = Seed::new();
+    let others = runtime();
+    let mut b = others.block_on(b_seed.start(libp2p()));
+    let mut a = first_life.block_on(a_seed.start(libp2p()));
+    others.block_on(async {
+        b.overlay.listen().await.unwrap();
+        link(&mut a, &mut b).await;
+        assert!(b.echo(&a.name).await.starts_with(b.name.as_str()));
+    });
+    first_life.shutdown_background();
+
+    let a = second_life.block_on(async {
+        let a = a_seed.start(libp2p()).await;
+        a.overlay.listen().await.unwrap();
+        assert!(a.echo(&b.name).await.starts_with(a.name.as_str()), "A dials B again");
+        a
+    });
+    others.block_on(async {
+        let began = tokio::time::Instant::now();
+        assert!(b.echo(&a.name).await.starts_with(b.name.as_str()), "and B does not wait for the dead stream");
+        assert!(began.elapsed() < Duration::from_secs(5));
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_link_is_tried_again_until_its_maker_is_there() {
+    let net = MemoryNet::new();
+    let a_seed = Seed::new();
+    let mut b = Seed::new().start(net.transport(2)).await;
+    let a = a_seed.start(net.transport(1)).await;
+    let shown = a.overlay.offer().await.unwrap();
+    a.overlay.shutdown().await;
+    b.overlay.accept(&shown).await.unwrap();
+    b.until(|event| matches!(event, Event::ContactFailed { error: RouteError::Unreachable, .. })).await;
+
+    let mut a = a_seed.start(net.transport(1)).await;
+    a.overlay.listen().await.unwrap();
+    a.until(|event| matches!(event, Event::Pending { .. })).await;
 }
 
 #[tokio::test]

@@ -23,46 +23,66 @@ pub(super) struct Listeners {
     open: HashMap<ListenerId, BTreeSet<Multiaddr>>,
     waiting: Vec<Reply>,
     settle_by: Option<Instant>,
+    again: Option<Again>,
+}
+
+/// A port that we want and that was taken. The sockets of an overlay that was stopped a moment ago live on until its QUIC connections are wound up.
+struct Again {
+    port: u16,
+    at: Instant,
+    until: Instant,
 }
 
 impl Listeners {
     pub(super) fn new(config: &Libp2pConfig) -> Self {
         let (bind, fixed) = (config.bind.clone(), config.port);
-        Self { bind, fixed, open: HashMap::new(), waiting: Vec::new(), settle_by: None }
+        Self { bind, fixed, open: HashMap::new(), waiting: Vec::new(), settle_by: None, again: None }
     }
 
     /// Opens the ports, once; `reply` gets its answer when the system has told us our addresses.
     pub(super) fn listen<B: NetworkBehaviour>(&mut self, swarm: &mut Swarm<B>, earlier: Option<u16>, reply: Reply) {
-        if self.open.is_empty() {
-            if let Err(error) = self.open_all(swarm, earlier) {
-                // The caller may have given up; then nobody needs the error.
-                let _ = reply.send(Err(error));
-                return;
-            }
-            self.settle_by = Some(Instant::now() + SETTLE);
-        }
         self.waiting.push(reply);
+        if !self.open.is_empty() || self.again.is_some() {
+            return;
+        }
+        match self.fixed.or(earlier) {
+            Some(port) => {
+                self.again = Some(Again { port, at: Instant::now(), until: Instant::now() + RETRY_FOR });
+                self.on_due(swarm);
+            }
+            None => {
+                let opened = self.open_any(swarm);
+                self.opened(opened);
+            }
+        }
     }
 
-    fn open_all<B: NetworkBehaviour>(
-        &mut self,
-        swarm: &mut Swarm<B>,
-        earlier: Option<u16>,
-    ) -> Result<(), TransportError> {
-        if let Some(port) = self.fixed {
-            return self.open_port(swarm, port);
+    /// Another attempt at a port that was taken, or the answer to those who wait.
+    pub(super) fn on_due<B: NetworkBehaviour>(&mut self, swarm: &mut Swarm<B>) {
+        let Some(again) = self.again.take() else { return self.answer(&Ok(())) };
+        let opened = self.open_port(swarm, again.port);
+        if opened.is_err() && Instant::now() < again.until {
+            self.again = Some(Again { at: Instant::now() + RETRY_EVERY, ..again });
+            return;
         }
-        if let Some(port) = earlier {
-            match self.open_port(swarm, port) {
-                Ok(()) => return Ok(()),
-                Err(_) => tracing::warn!(
-                    port,
-                    "the port of last time is taken; contacts learn the new one at the next exchange"
-                ),
-            }
+        if opened.is_err() && self.fixed.is_none() {
+            tracing::warn!("the port of last time is taken; contacts learn the new one when a stream opens");
+            let opened = self.open_any(swarm);
+            return self.opened(opened);
         }
-        let mut last =
-            TransportError::Listen { on: "any port".to_owned(), why: "no local address is configured".to_owned() };
+        self.opened(opened);
+    }
+
+    fn opened(&mut self, opened: Result<(), TransportError>) {
+        match opened {
+            Ok(()) => self.settle_by = Some(Instant::now() + SETTLE),
+            Err(error) => self.answer(&Err(error)),
+        }
+    }
+
+    fn open_any<B: NetworkBehaviour>(&mut self, swarm: &mut Swarm<B>) -> Result<(), TransportError> {
+        let why = "no local address is configured".to_owned();
+        let mut last = TransportError::Listen { on: "any port".to_owned(), why };
         for _ in 0..PORT_ATTEMPTS {
             let Some(port) = self.bind.first().and_then(|ip| free_port(*ip)) else { break };
             match self.open_port(swarm, port) {
@@ -114,18 +134,19 @@ impl Listeners {
         self.open.remove(&listener);
     }
 
-    /// Ends when every listener has an address, or when there has been time for it; never while nobody waits.
-    pub(super) async fn settled(&self) {
-        match self.settle_by {
-            Some(at) if !self.waiting.is_empty() => tokio::time::sleep_until(at).await,
-            _ => std::future::pending().await,
+    /// Ends when there is something to do in `on_due`: every listener has an address or had time for one, or a taken port is to be tried again.
+    pub(super) async fn due(&self) {
+        let settled = self.settle_by.filter(|_| !self.waiting.is_empty());
+        match self.again.as_ref().map(|again| again.at).or(settled) {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 
-    pub(super) fn answer(&mut self) {
+    fn answer(&mut self, result: &Result<(), TransportError>) {
         for reply in self.waiting.drain(..) {
-            // The caller may have given up waiting; the ports stay open for the next call.
-            let _ = reply.send(Ok(()));
+            // The caller may have given up waiting; open ports stay open for the next call.
+            let _ = reply.send(result.clone());
         }
     }
 
@@ -169,6 +190,9 @@ fn is_link_local(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Ip6(ip) if ip.is_unicast_link_local()))
 }
 
+/// QUIC winds a connection up within three probe time-outs, well under a second each.
+const RETRY_FOR: Duration = Duration::from_secs(3);
+const RETRY_EVERY: Duration = Duration::from_millis(100);
 const PORT_ATTEMPTS: usize = 8;
 /// How long the system may take to tell us the addresses of its interfaces.
 const SETTLE: Duration = Duration::from_secs(1);

@@ -144,7 +144,7 @@ impl SwarmTask {
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.on_event(event),
-                () = self.listeners.settled() => self.listeners.answer(),
+                () = self.listeners.due() => self.listeners.on_due(&mut self.swarm),
             }
         }
     }
