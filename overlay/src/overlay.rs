@@ -21,7 +21,7 @@ use crate::driver::{Command, Driver, Lease, OpenedIntro, Parts, StreamId};
 use crate::error::{Error, RouteError};
 use crate::event::Arrival;
 use crate::event::{Event, LinkInfo};
-use crate::http::client::{Sent, outbound};
+use crate::http::client::{Outcome, outbound};
 use crate::limits::Limits;
 use crate::me::Me;
 use crate::store::LinkStore;
@@ -116,9 +116,9 @@ impl Overlay {
         for _ in 0..STREAMS_TRIED {
             let lease = self.lease(to).await?;
             match lease.channel.send(message).await {
-                Sent::Answered(response) => return Ok(response),
-                Sent::Failed(error) => return Err(error),
-                Sent::NotSent(unsent) => message = unsent,
+                Outcome::Answered(response) => return Ok(response),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Unsent(unsent) => message = unsent,
             }
             self.broken(to, lease.stream).await?;
         }

@@ -21,7 +21,7 @@ use crate::error::{Error, RouteError};
 use crate::event::{Alarm, Event, LinkInfo};
 use crate::hello::{HELLO_PATH, Hello, MAX_ADDRESSES, MAX_HELLO};
 use crate::http::body::Budget;
-use crate::http::client::{Channel, Sent, outbound};
+use crate::http::client::{Channel, Outcome, outbound};
 use crate::limits::Limits;
 use crate::secure::{Knock, KnockKind};
 use crate::store::{Change, Record};
@@ -371,9 +371,9 @@ async fn say_hello(channel: Channel, peer: &NodeName, hello: &Hello) -> Result<H
     *request.method_mut() = Method::POST;
     *request.uri_mut() = HELLO_PATH.parse().map_err(|_| RouteError::Closed)?;
     let response = match channel.send(outbound(peer, request)?).await {
-        Sent::Answered(response) => response,
-        Sent::NotSent(_) => return Err(RouteError::Refused),
-        Sent::Failed(error) => return Err(error),
+        Outcome::Answered(response) => response,
+        Outcome::Unsent(_) => return Err(RouteError::Refused),
+        Outcome::Failed(error) => return Err(error),
     };
     if response.status() != StatusCode::OK || response.body().len() > MAX_HELLO {
         return Err(RouteError::Refused);

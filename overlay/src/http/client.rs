@@ -42,10 +42,10 @@ impl Usage {
 }
 
 /// What became of a request.
-pub(crate) enum Sent {
+pub(crate) enum Outcome {
     Answered(Response<Bytes>),
     /// The stream was closed before the request left; it can go over another one.
-    NotSent(Request<Full<Bytes>>),
+    Unsent(Request<Full<Bytes>>),
     Failed(RouteError),
 }
 
@@ -79,15 +79,15 @@ impl Channel {
     }
 
     /// Sends one request and reads its response whole. Dropping the future cancels the request at the peer.
-    pub(crate) async fn send(mut self, request: Request<Full<Bytes>>) -> Sent {
+    pub(crate) async fn send(mut self, request: Request<Full<Bytes>>) -> Outcome {
         self.usage.touch();
         if self.sender.ready().await.is_err() {
-            return Sent::NotSent(request);
+            return Outcome::Unsent(request);
         }
         let response = match self.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {
-                return error.take_message().map_or(Sent::Failed(RouteError::Closed), Sent::NotSent);
+                return error.take_message().map_or(Outcome::Failed(RouteError::Closed), Outcome::Unsent);
             }
         };
         self.usage.touch();
@@ -96,10 +96,10 @@ impl Channel {
         let read = body::read(incoming, limit, self.limits.body, &self.budget).await;
         self.usage.touch();
         match read {
-            Ok(received) => Sent::Answered(Response::from_parts(parts, received.into_bytes())),
-            Err(BodyError::TooLarge) => Sent::Failed(RouteError::TooLarge { what: "response", limit }),
-            Err(BodyError::Timeout) => Sent::Failed(RouteError::Timeout),
-            Err(BodyError::NoMemory | BodyError::Broken) => Sent::Failed(RouteError::Closed),
+            Ok(received) => Outcome::Answered(Response::from_parts(parts, received.into_bytes())),
+            Err(BodyError::TooLarge) => Outcome::Failed(RouteError::TooLarge { what: "response", limit }),
+            Err(BodyError::Timeout) => Outcome::Failed(RouteError::Timeout),
+            Err(BodyError::NoMemory | BodyError::Broken) => Outcome::Failed(RouteError::Closed),
         }
     }
 
