@@ -2,7 +2,11 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use axum::{Router, body::Body, response::Response};
+use axum::{
+    BoxError, Router,
+    body::{Body, HttpBody},
+    response::Response,
+};
 use futures::FutureExt;
 use http::{Method, Request, StatusCode};
 use millpond_node::{Error, NodeHandle};
@@ -35,7 +39,12 @@ impl App {
     }
 
     /// Answers one request. Dropping the future abandons it; what was written by then stays written.
-    pub async fn answer(&self, request: Request<Body>) -> Response {
+    pub async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let request = request.map(Body::new);
         if let Err(refusal) = self.hosts.check(&request) {
             return error_response(&refusal);
         }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -111,7 +110,7 @@ async fn connection(stream: TcpStream, address: IpAddr, app: App, stop: Cancella
     let service = service_fn(move |mut request: Request<Incoming>| {
         let app = app.clone();
         request.extensions_mut().insert(ClientAddr(address));
-        async move { Ok::<_, std::convert::Infallible>(app.answer(request.map(Body::new)).await) }
+        async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
     });
     let mut builder = auto::Builder::new(Streams::default());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

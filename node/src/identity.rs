@@ -6,7 +6,8 @@ use std::sync::Arc;
 use millpond_mailbox::{
     identity::IdentityKey, key_document::KeyDocument, name::NodeName, signing_key::SigningKey, xwing::XWingSecret,
 };
-use ruma::{OwnedServerName, ServerName, UserId, signatures::Ed25519KeyPair};
+use millpond_matrix::signing::Ed25519KeyPair;
+use ruma::{OwnedServerName, ServerName, UserId};
 
 mod files;
 

@@ -1,8 +1,9 @@
 //! Rooms: creating them, sending into them, memberships. Everything is written through [`apply`], in one job a request.
 
 use millpond_matrix::build::Signer;
+use millpond_matrix::signing::Ed25519KeyPair;
 use millpond_store::{Position, View};
-use ruma::{DeviceId, EventId, OwnedEventId, RoomId, UserId, signatures::Ed25519KeyPair};
+use ruma::{DeviceId, EventId, OwnedEventId, RoomId, UserId};
 
 use crate::{Core, Error};
 

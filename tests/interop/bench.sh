@@ -63,7 +63,7 @@ measure_synapse() {
 
 measure_millpond() {
     csload --url http://127.0.0.1:18009 --name millpond --datadir "$work/millpond" "${quick[@]}" --spawn "$CARGO_TARGET_DIR/release/millpond run \
-        --data-dir $work/millpond --listen 127.0.0.1:18009 --registration open --rate-limits off ${MILLPOND_RUN_ARGS:-}" >"$out/millpond.json"
+        --data-dir $work/millpond --listen 127.0.0.1:18009 --registration open --rate-limits false ${MILLPOND_RUN_ARGS:-}" >"$out/millpond.json"
 }
 
 build

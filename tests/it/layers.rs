@@ -48,6 +48,25 @@ fn every_package_of_the_table_exists() {
 }
 
 #[test]
+fn state_resolution_and_signatures_are_called_in_matrix_only() {
+    let mut violations = Vec::new();
+    for (folder, manifest) in members() {
+        if manifest.name == "millpond-matrix" || manifest.name == "millpond-tests" {
+            continue;
+        }
+        for (path, text) in source::files(&folder) {
+            for module in source::ruma_modules_kept_in_matrix(&text) {
+                let shown = path.strip_prefix(root()).expect("sources stand under the root").display().to_string();
+                violations.push(format!(
+                    "{shown} uses ruma::{module}: use millpond_matrix (its signing module re-exports what others need)"
+                ));
+            }
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
 fn each_pure_package_bans_clock_and_input_output() {
     for (folder, manifest) in members() {
         if !rules::is_pure(&manifest.name) {

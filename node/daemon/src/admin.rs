@@ -106,7 +106,7 @@ impl Api {
             }
             Way::Here(node) => {
                 let app = millpond_api::App::new((**node).clone());
-                let (head, body) = app.answer(request.map(axum::body::Body::new)).await.into_parts();
+                let (head, body) = app.answer(request).await.into_parts();
                 let bytes = body.collect().await.context("reading the answer")?.to_bytes();
                 Ok((head.status, bytes))
             }

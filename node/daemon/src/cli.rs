@@ -48,7 +48,7 @@ enum Command {
 #[derive(Args)]
 pub(crate) struct Place {
     /// The node's data directory
-    #[arg(long, env = "MILLPOND_DATA_DIR", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "MILLPOND_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<std::path::PathBuf>,
 }
 

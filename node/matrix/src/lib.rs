@@ -43,6 +43,7 @@ pub mod power;
 pub mod reader;
 pub mod redact;
 pub mod rules;
+pub mod signing;
 pub mod state;
 pub mod template;
 pub mod visibility;

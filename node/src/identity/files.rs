@@ -15,7 +15,7 @@ use millpond_mailbox::{
     signing_key::{Generation, SigningKey},
     xwing::XWingSecret,
 };
-use ruma::signatures::Ed25519KeyPair;
+use millpond_matrix::signing::Ed25519KeyPair;
 use zeroize::Zeroizing;
 
 /// Why the node's keys cannot be had.

@@ -120,7 +120,7 @@ impl Inbox {
                 _ => dropped.push(position),
             }
         }
-        let mut keys = ruma::signatures::PublicKeyMap::new();
+        let mut keys = millpond_matrix::signing::PublicKeyMap::new();
         for (server, carrier) in servers {
             if !keys.contains_key(server.as_str()) {
                 keys.extend(self.peers.keys([server], &carrier).await?);

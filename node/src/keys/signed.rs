@@ -1,10 +1,10 @@
 //! Signed JSON objects of clients: device keys, cross-signing keys. Unknown fields are kept, so that signatures hold.
 //! Spec: client-server "Key management API", appendices "Signing JSON".
 
+use millpond_matrix::signing::{to_canonical_json_string_for_signing, verify_canonical_json_bytes};
 use ruma::{
     CanonicalJsonValue, DeviceId, SigningKeyAlgorithm, UserId,
     serde::{Base64, JsonObject, base64::Standard},
-    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
 };
 use serde_json::Value;
 

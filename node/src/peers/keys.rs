@@ -8,12 +8,9 @@ use millpond_mailbox::{
     key_document::{KeyDocument, Verdict},
     name::NodeName,
 };
+use millpond_matrix::signing::{PublicKeyMap, PublicKeySet};
 use millpond_store::{View, job, tables};
-use ruma::{
-    OwnedServerName, ServerName,
-    serde::Base64,
-    signatures::{PublicKeyMap, PublicKeySet},
-};
+use ruma::{OwnedServerName, ServerName, serde::Base64};
 
 use super::{PATIENCE, Peers};
 use crate::Error;

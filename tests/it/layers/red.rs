@@ -51,6 +51,13 @@ fn api_sees_neither_store_nor_overlay() {
 }
 
 #[test]
+fn a_test_may_import_what_is_below_but_never_upward() {
+    assert_eq!(broken("millpond-api", "[dev-dependencies]\nmillpond-store.workspace = true"), [""; 0]);
+    assert_eq!(broken("millpond-store", "[dev-dependencies]\nmillpond-node.workspace = true").len(), 1);
+    assert_eq!(broken("millpond-overlay", "[dev-dependencies]\nmillpond-store.workspace = true").len(), 1);
+}
+
+#[test]
 fn each_kept_crate_is_refused_outside_its_package() {
     for (owner, krate, stranger) in [
         ("millpond-matrix", "ruma-state-res", "millpond-node"),

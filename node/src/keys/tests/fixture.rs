@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use millpond_matrix::signing::{Ed25519KeyPair, sign_json};
 use millpond_store::{Options, Position, Store, View, WriteTxn, job, rows, tables};
 use ruma::{
     CanonicalJsonObject, DeviceId, OwnedRoomId, OwnedUserId, UserId,
@@ -10,7 +11,6 @@ use ruma::{
         room::create_room::v3::{Request as CreateRoom, RoomPreset},
     },
     serde::Raw,
-    signatures::{Ed25519KeyPair, sign_json},
 };
 use serde_json::{Value, json};
 

@@ -265,9 +265,9 @@ async fn signing_keys_of_peers_are_taken_only_if_they_hold() {
     };
     let master = key_pair("x");
     let master_signs = {
-        let der = ruma::signatures::Ed25519KeyPair::generate();
-        let probe = ruma::signatures::Ed25519KeyPair::from_der(&der, "probe".to_owned()).unwrap();
-        ruma::signatures::Ed25519KeyPair::from_der(&der, public(&probe)).unwrap()
+        let der = millpond_matrix::signing::Ed25519KeyPair::generate();
+        let probe = millpond_matrix::signing::Ed25519KeyPair::from_der(&der, "probe".to_owned()).unwrap();
+        millpond_matrix::signing::Ed25519KeyPair::from_der(&der, public(&probe)).unwrap()
     };
     let update = |master: serde_json::Value, own: serde_json::Value| {
         let mut update = ruma::api::federation::transactions::edu::SigningKeyUpdateContent::new(s.carol.clone());
