@@ -5,7 +5,7 @@
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId, ServerName,
-    UInt, UserId,
+    UInt,
     events::{StateEventType, TimelineEventType},
     signatures::{Ed25519KeyPair, JsonError, KeyPair, hash_and_sign_event, sign_event},
     state_res::auth_types_for_event,
@@ -249,11 +249,6 @@ pub(crate) fn sign_object<K: KeyPair>(
         }
     })?;
     CheckedPdu::from_object(&object, rules, Origin::Local).map_err(built)
-}
-
-/// Whether the user's server is the signer: only then may it sign for this user.
-pub fn is_ours<K>(signer: &Signer<'_, K>, user: &UserId) -> bool {
-    user.server_name() == signer.server
 }
 
 fn built(error: CheckError) -> BuildError {

@@ -1,7 +1,7 @@
 //! From bytes of a peer to a PDU whose form, signatures and hash hold.
 //!
 //! Server-server spec, "Checks performed on receipt of a PDU", steps 1 to 3; the steps that need the room are in
-//! [`crate::decide`].
+//! [`mod@crate::decide`].
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
@@ -126,6 +126,7 @@ impl RawPdu {
     pub fn check(mut self, rules: &RoomRules, keys: &PublicKeyMap) -> Result<CheckedPdu, CheckError> {
         // 1. Is a valid event, otherwise it is dropped.
         check_pdu_format(&self.object, &rules.room.event_format).map_err(CheckError::Format)?;
+        self.check_references()?;
         // 2. Passes signature checks, otherwise it is dropped.
         let verified = verify_event(keys, &self.object, &rules.room).map_err(CheckError::Signature)?;
         // 3. Passes hash checks, otherwise it is redacted before being processed further.
@@ -138,6 +139,17 @@ impl RawPdu {
                 .map_err(|error| CheckError::Redact(error.to_string()))?;
         }
         CheckedPdu::from_object(&self.object, rules, origin)
+    }
+
+    /// No event of these versions has an id of another form, so nobody needs to be asked for one.
+    fn check_references(&self) -> Result<(), CheckError> {
+        for field in ["prev_events", "auth_events"] {
+            let ids = self.object.get(field).and_then(|value| value.as_array()).unwrap_or_default();
+            if !ids.iter().all(|id| id.as_str().is_some_and(is_event_id)) {
+                return Err(CheckError::Format(format!("`{field}` holds something else than event ids")));
+            }
+        }
+        Ok(())
     }
 
     fn text(&self, field: &str) -> Option<&str> {
@@ -186,8 +198,8 @@ impl Deref for CheckedPdu {
 }
 
 /// Whether the text has the form of an event id of versions 6 to 12: the URL-safe hash, nothing else.
-pub fn is_event_id(id: &EventId) -> bool {
-    let hash = id.as_str().strip_prefix('$').unwrap_or_default();
+fn is_event_id(id: &str) -> bool {
+    let hash = id.strip_prefix('$').unwrap_or_default();
     hash.len() == 43 && hash.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 

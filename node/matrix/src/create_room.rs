@@ -44,7 +44,8 @@ pub struct NewRoom {
     pub invite: Vec<(OwnedUserId, CanonicalJsonObject)>,
     /// `is_direct`.
     pub is_direct: bool,
-    /// Now.
+    /// Now. From version 12 on the create event's hash is the room id, so two rooms of one creator that are asked for
+    /// alike must not have the same time.
     pub now: MilliSecondsSinceUnixEpoch,
 }
 

@@ -6,7 +6,7 @@
 use ruma::{
     ServerName, UserId,
     events::{
-        StateEventType, TimelineEventType,
+        TimelineEventType,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
     },
 };
@@ -24,7 +24,7 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Reads the two state events; without them history is shared and the reader has left.
+    /// Reads the state's `m.room.history_visibility` and the reader's `m.room.member`; without them history is shared and the reader has left.
     pub fn of(visibility: Option<&Pdu>, member: Option<&Pdu>) -> Self {
         Self { visibility: history_visibility(visibility), membership: membership(member) }
     }
@@ -109,11 +109,6 @@ pub fn membership(event: Option<&Pdu>) -> MembershipState {
     event
         .and_then(|event| event.content_as::<Content>().ok())
         .map_or(MembershipState::Leave, |content| content.membership)
-}
-
-/// The state entries that [`Sight::of`] reads for a user.
-pub fn sight_keys(user: &UserId) -> [(StateEventType, String); 2] {
-    [(StateEventType::RoomHistoryVisibility, String::new()), (StateEventType::RoomMember, user.to_string())]
 }
 
 fn hidden(event: &Pdu) -> bool {

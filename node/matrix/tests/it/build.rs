@@ -109,10 +109,3 @@ fn with_more_extremities_than_an_event_may_name_the_deepest_twenty_are_joined() 
     let last = room.send(message(&user("alice"), "the rest", 701));
     assert_eq!(room.extremities.iter().collect::<Vec<_>>(), [last.event_id()]);
 }
-
-#[test]
-fn only_the_own_users_are_ours() {
-    let alice = Server::new("alice.example");
-    assert!(build::is_ours(&alice.signer(), &user("alice")));
-    assert!(!build::is_ours(&alice.signer(), &user("bob")));
-}
