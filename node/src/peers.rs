@@ -181,7 +181,7 @@ impl Peers {
                 Ok(Event::Alarm { alarm }) => {
                     tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
                 }
-                Ok(Event::Pending { .. } | Event::LinkDown { .. }) => {}
+                Ok(Event::Pending { .. } | Event::LinkDown { .. } | Event::ContactFailed { .. }) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.reconcile().await?,
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             }
