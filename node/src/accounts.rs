@@ -20,7 +20,7 @@ pub use self::{
     uiaa::Asked,
 };
 use self::{limits::Limits, login::LoginTokens, password::Passwords, token::TokenCache, uiaa::Sessions};
-use crate::Core;
+use crate::{Core, rooms::Rooms};
 
 /// The accounts of this node. Cloning is cheap.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub struct Accounts(Arc<Inner>);
 
 struct Inner {
     core: Core,
+    rooms: Rooms,
     tokens: Arc<TokenCache>,
     passwords: Passwords,
     limits: Limits,
@@ -37,10 +38,11 @@ struct Inner {
 
 impl Accounts {
     /// The service over `core`.
-    pub fn new(core: Core) -> Self {
+    pub fn new(core: Core, rooms: Rooms) -> Self {
         let limits = Limits::new(core.clock().clone(), core.config().rate_limits);
         Self(Arc::new(Inner {
             core,
+            rooms,
             tokens: Arc::default(),
             passwords: Passwords::default(),
             limits,

@@ -66,7 +66,7 @@ impl NodeHandle {
             backups: backup::Backups::new(core.clone()),
             keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
             to_device: to_device::ToDevice::new(core.clone()),
-            accounts: accounts::Accounts::new(core.clone()),
+            accounts: accounts::Accounts::new(core.clone(), rooms.clone()),
             memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone()),

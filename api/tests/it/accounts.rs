@@ -45,6 +45,7 @@ async fn without_a_token_the_password_says_whose_it_is() {
 async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
     let node = TestNode::new();
     let alice = node.user_with_password("alice", "secret").await;
+    node.node.rooms.create(&alice.id, ruma::api::client::room::create_room::v3::Request::new()).await.unwrap();
     node.fails(node.post(&alice, DEACTIVATE, json!({ "auth": auth(&alice, "guess") })), 401, "M_FORBIDDEN").await;
     let json = node.ok(node.post(&alice, DEACTIVATE, json!({ "auth": auth(&alice, "secret") }))).await;
     assert_eq!(json["id_server_unbind_result"], "success");
@@ -52,6 +53,7 @@ async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
     node.fails(node.post("", LOGIN, auth(&alice, "secret")), 403, "M_USER_DEACTIVATED").await;
     node.fails(node.get("", "/_matrix/client/v3/register/available?username=alice"), 400, "M_USER_IN_USE").await;
     assert!(node.node.accounts.list().unwrap()[0].deactivated);
+    assert!(node.node.rooms.joined(&alice.id).unwrap().is_empty());
 }
 
 #[tokio::test]

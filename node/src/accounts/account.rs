@@ -10,7 +10,7 @@ use super::{
     name,
     removal::user_deactivated,
 };
-use crate::Error;
+use crate::{Error, rooms::Action};
 
 /// An account to make.
 #[derive(Clone, Debug)]
@@ -153,12 +153,14 @@ impl Accounts {
         Ok(())
     }
 
-    /// Deactivates an account for good: no login, no devices; the name stays taken. Dropping the future does not take it
-    /// back.
+    /// Deactivates an account for good: it leaves its rooms, has no login and no devices; the name stays taken. Dropping
+    /// the future may leave it active and out of some rooms: it can be asked for again.
     ///
     /// # Errors
     /// 404 `M_NOT_FOUND`; storage errors.
     pub async fn deactivate(&self, user_id: &UserId, erase: bool) -> Result<(), Error> {
+        existing(self.0.core.snapshot()?.view(), user_id)?;
+        self.leave_rooms(user_id).await?;
         let (user, cache) = (user_id.to_owned(), self.0.tokens.clone());
         let read = user.clone();
         let deactivate = job(
@@ -174,6 +176,18 @@ impl Accounts {
             },
         );
         self.0.core.write(deactivate).await?;
+        Ok(())
+    }
+
+    async fn leave_rooms(&self, user_id: &UserId) -> Result<(), Error> {
+        for room_id in self.0.rooms.joined(user_id)? {
+            let left = self.0.rooms.change_membership(user_id, &room_id, user_id, Action::Leave, Default::default());
+            match left.await {
+                // A room that does not let its member go must not keep the account alive.
+                Ok(()) | Err(Error::Matrix { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }
