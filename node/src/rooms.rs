@@ -1,5 +1,7 @@
 //! Rooms: creating them, sending into them, memberships. Everything is written through [`apply`], in one job a request.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use millpond_matrix::build::Signer;
 use millpond_matrix::signing::Ed25519KeyPair;
 use millpond_store::{Position, View};
@@ -25,12 +27,13 @@ pub(crate) use membership::profile as profile_content;
 #[derive(Clone)]
 pub struct Rooms {
     core: Core,
+    last_created_ms: Arc<AtomicU64>,
 }
 
 impl Rooms {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
-        Self { core }
+        Self { core, last_created_ms: Arc::default() }
     }
 
     /// The rooms that a user is joined to.

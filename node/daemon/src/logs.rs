@@ -4,7 +4,9 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| {
+    // State resolution names event ids in its spans from `info` on; a filter that mentions it itself wins.
+    let filter = format!("ruma_state_res=warn,{filter}");
+    let filter = EnvFilter::try_new(&filter).with_context(|| {
         format!("log filter `{filter}`: use off, error, warn, info, debug, trace or target=level,...")
     })?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

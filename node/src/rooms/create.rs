@@ -1,13 +1,13 @@
 //! createRoom: the whole room in one job. The events are signed and tried before it, off the writer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use http::StatusCode;
 use millpond_matrix::{
     CheckedPdu,
     build::content,
     create_room::{self, InitialState, NewRoom},
-    rules::rules,
+    rules::{self, rules},
 };
 use millpond_store::{
     WriteTxn, job,
@@ -15,7 +15,8 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
+    RoomId, RoomVersionId, UInt, UserId,
     api::{
         client::room::{
             Visibility,
@@ -34,9 +35,6 @@ use super::{
 };
 use crate::Error;
 
-/// The room version of rooms whose creator names none.
-const DEFAULT_VERSION: RoomVersionId = RoomVersionId::V12;
-
 /// In the create event: PDUs of this room never leave by the classic door.
 pub(crate) const FEDERATION_KEY: &str = "org.millpond.federation";
 
@@ -47,7 +45,7 @@ impl Rooms {
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` for a taken alias, `M_INVALID_ROOM_STATE` when the auth rules refuse
     /// one of the events, `M_BAD_JSON` for wrong types.
     pub async fn create(&self, creator: &UserId, request: Request) -> Result<OwnedRoomId, Error> {
-        let version = request.room_version.clone().unwrap_or(DEFAULT_VERSION);
+        let version = request.room_version.clone().unwrap_or(rules::DEFAULT);
         let unsupported = || {
             let known = "6 to 12";
             let message = format!("room version {version} is not supported; this server makes versions {known}");
@@ -141,9 +139,17 @@ impl Rooms {
             topic: request.topic,
             invite,
             is_direct: request.is_direct,
-            now: self.core.clock().now(),
+            now: self.creation_time(),
         };
         Ok((new_room, overlay))
+    }
+
+    /// Now, but never the same twice: in version 12 the room id hashes the create event, and two alike would be one room.
+    fn creation_time(&self) -> MilliSecondsSinceUnixEpoch {
+        let now = self.core.clock().now_ms();
+        let next = |last: u64| Some(now.max(last + 1));
+        let last = self.last_created_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        MilliSecondsSinceUnixEpoch(UInt::new_saturating(now.max(last.unwrap_or_default() + 1)))
     }
 
     /// Overlay is the default on a key-named node, where classic federation is impossible; it needs version 12, whose room
