@@ -10,6 +10,8 @@ mod login_token;
 mod logout;
 mod register;
 mod register_checks;
+mod rooms;
+mod sync;
 mod threepids;
 mod turn_server;
 mod versions;
@@ -30,6 +32,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     logout::routes(routes);
     routes.add(register::handler);
     register_checks::routes(routes);
+    rooms::routes(routes);
+    routes.add(sync::handler);
     threepids::routes(routes);
     routes.add(turn_server::handler);
     routes.add(versions::handler);

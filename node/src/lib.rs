@@ -10,9 +10,11 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 mod core;
+pub mod directory;
 mod error;
 pub mod identity;
 pub mod inbox;
+mod json;
 pub mod keys;
 pub mod links;
 pub mod memberships;
@@ -22,6 +24,8 @@ pub mod peers;
 pub mod rooms;
 pub mod start;
 mod supervisor;
+pub mod sync;
+pub mod timeline;
 pub mod to_device;
 pub mod turn;
 
@@ -35,6 +39,8 @@ pub struct NodeHandle {
     pub core: Core,
     /// Accounts, devices, access tokens, logins.
     pub accounts: accounts::Accounts,
+    /// Aliases and the public list of rooms.
+    pub directory: directory::Directory,
     /// What peers send.
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
@@ -53,6 +59,10 @@ pub struct NodeHandle {
     pub keys: keys::Keys,
     /// To-device messages.
     pub to_device: to_device::ToDevice,
+    /// What clients have not seen yet.
+    pub sync: sync::Sync,
+    /// Reads of rooms.
+    pub timeline: timeline::Timeline,
 }
 
 impl NodeHandle {
@@ -73,6 +83,9 @@ impl NodeHandle {
             peers,
             links,
             rooms,
+            directory: directory::Directory::new(core.clone()),
+            sync: sync::Sync::new(core.clone()),
+            timeline: timeline::Timeline::new(core.clone()),
             core,
         }
     }

@@ -23,7 +23,11 @@ macro_rules! services {
 services! {
     core: millpond_node::Core,
     accounts: millpond_node::accounts::Accounts,
+    directory: millpond_node::directory::Directory,
+    memberships: millpond_node::memberships::Memberships,
     rooms: millpond_node::rooms::Rooms,
+    sync: millpond_node::sync::Sync,
+    timeline: millpond_node::timeline::Timeline,
 }
 
 /// An async function of up to three services and its arguments. `M` only tells the shapes apart.

@@ -6,4 +6,7 @@ mod glue;
 mod harness;
 mod login;
 mod register;
+mod room;
+mod rooms;
 mod serve;
+mod sync;

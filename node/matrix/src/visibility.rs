@@ -30,7 +30,7 @@ impl Sight {
     }
 
     /// Whether it shows the event to a reader who was, or was not, joined at some time after it.
-    fn shows(&self, joined_later: bool) -> bool {
+    pub fn shows(&self, joined_later: bool) -> bool {
         use MembershipState::{Invite, Join};
         // 1. If the history_visibility was world_readable, allow.
         // 2. If the user's membership was join, allow.

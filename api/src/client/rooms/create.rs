@@ -1,0 +1,14 @@
+//! `POST /_matrix/client/v3/createRoom`
+
+use millpond_node::{Error, memberships::Memberships, rooms::Rooms};
+use ruma::api::client::room::create_room::v3::{Request, Response};
+
+use crate::glue::Args;
+
+pub(crate) async fn handler(rooms: Rooms, memberships: Memberships, args: Args<Request>) -> Result<Response, Error> {
+    // A room whose invites cannot be sent is not made: the client would believe that they were.
+    for user in &args.request.invite {
+        memberships.check_reachable(user)?;
+    }
+    Ok(Response::new(rooms.create(&args.sender.user_id, args.request).await?))
+}

@@ -1,0 +1,36 @@
+//! `/_matrix/client/v3/rooms/{roomId}/state`, all of it, and one entry: GET and PUT.
+
+use millpond_node::{Error, rooms::Rooms, timeline::Timeline};
+use ruma::api::client::state::{
+    get_state_event_for_key::v3::{Request as GetOne, StateEventFormat},
+    get_state_events::v3::Request as GetAll,
+    send_state_event::v3::{Request as Put, Response as PutResponse},
+};
+
+use crate::glue::{Args, Http, Routes};
+
+/// Registers the endpoints. An empty state key has no path segment, with or without a slash before it.
+pub(crate) fn routes(routes: &mut Routes) {
+    routes.add(all);
+    routes.add_with_empty_tail(one);
+    routes.add_with_empty_tail(put);
+}
+
+async fn all(timeline: Timeline, args: Args<GetAll>) -> Result<Http, Error> {
+    let asker = (&*args.sender.user_id, &*args.sender.device_id);
+    Ok(Http::json(timeline.state(asker, &args.request.room_id)?))
+}
+
+async fn one(timeline: Timeline, args: Args<GetOne>) -> Result<Http, Error> {
+    let (asker, request) = ((&*args.sender.user_id, &*args.sender.device_id), &args.request);
+    let kind = request.event_type.to_string();
+    let whole = request.format == StateEventFormat::Event;
+    Ok(Http::json(timeline.state_entry(asker, &request.room_id, (&kind, &request.state_key), whole)?))
+}
+
+async fn put(rooms: Rooms, args: Args<Put>) -> Result<PutResponse, Error> {
+    let (request, user) = (args.request, &args.sender.user_id);
+    let content = request.body.json().get();
+    let sent = rooms.send_state(user, &request.room_id, &request.event_type, request.state_key, content).await?;
+    Ok(PutResponse::new(sent.event_id))
+}

@@ -1,0 +1,50 @@
+//! Reading rooms: events in the client's form, who may see them, pages of history, state, members, relations.
+
+pub(crate) mod bundle;
+mod history;
+pub(crate) mod reader;
+mod relations;
+pub(crate) mod select;
+pub(crate) mod sight;
+mod state;
+mod token;
+pub(crate) mod window;
+
+use std::sync::{Arc, OnceLock};
+
+use futures::future::BoxFuture;
+use ruma::RoomId;
+
+pub use self::{
+    history::{Context, Page, PageRequest},
+    relations::{RelationsRequest, Wanted},
+    state::MembersRequest,
+    token::Point,
+};
+use crate::{Core, Error};
+
+/// What asks other servers for history that is not here.
+pub trait Backfill: Send + Sync {
+    /// Brings in some events before the oldest that are here. Returns when they are stored, or when nobody has them.
+    /// Dropping the future is safe.
+    fn backfill<'a>(&'a self, room_id: &'a RoomId, limit: usize) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// Reads of rooms. Cloning is cheap.
+#[derive(Clone)]
+pub struct Timeline {
+    core: Core,
+    backfill: Arc<OnceLock<Arc<dyn Backfill>>>,
+}
+
+impl Timeline {
+    /// The service over `core`.
+    pub fn new(core: Core) -> Self {
+        Self { core, backfill: Arc::default() }
+    }
+
+    /// Gives the way to older history. Until then a room's history ends where ours does; a second call changes nothing.
+    pub fn connect(&self, backfill: Arc<dyn Backfill>) {
+        let _ = self.backfill.set(backfill);
+    }
+}
