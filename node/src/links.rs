@@ -225,7 +225,7 @@ impl Links {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), Error> {
         self.overlay().await?.remove(&node_name(name)?).await.map_err(overlay_error)
     }
 

@@ -207,6 +207,18 @@ impl Peers {
         self.set_linked(server, true).await
     }
 
+    /// Ends the link with a node and stops owing it anything new.
+    ///
+    /// # Errors
+    /// When there is no such link; storage errors.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        self.links.remove(name).await?;
+        match OwnedServerName::try_from(name.trim()) {
+            Ok(server) => self.set_linked(server, false).await,
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the rows say what the overlay says.
     async fn reconcile(&self) -> Result<(), Error> {
         let Some(overlay) = self.links.running() else { return Ok(()) };

@@ -68,7 +68,7 @@ pub(super) async fn confirm(State(node): State<NodeHandle>, request: Request<Bod
 pub(super) async fn remove(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
     let remove = async {
         let body: Name = read(request).await?;
-        node.links.remove(&body.name).await?;
+        node.peers.remove(&body.name).await?;
         Ok(json!({}))
     };
     answer(remove.await)

@@ -180,6 +180,17 @@ mod tests {
     }
 
     #[test]
+    fn a_standard_verifier_accepts_the_key_document() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let object = serde_json::from_slice(identity.key_document().as_bytes()).unwrap();
+        let key = ruma::serde::Base64::new(identity.signing_key().public_key().to_vec());
+        let id = format!("ed25519:{}", identity.signing_key().version());
+        let keys = ruma::signatures::PublicKeyMap::from([(identity.server_name().to_string(), [(id, key)].into())]);
+        ruma::signatures::verify_json(&keys, &object).unwrap();
+    }
+
+    #[test]
     fn ruma_signs_with_the_key_of_the_document() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::load_or_create(dir.path()).unwrap();
