@@ -13,6 +13,7 @@ use millpond_store::{
 };
 use ruma::{DeviceId, OwnedServerName, OwnedUserId, ServerName, UserId, events::room::member::MembershipState};
 
+use super::Keys;
 use crate::rooms::current::membership_of;
 
 /// `device_lists` of `/sync` and the answer of `/keys/changes`.
@@ -22,6 +23,26 @@ pub struct DeviceListChanges {
     pub changed: BTreeSet<OwnedUserId>,
     /// Users who share no room any more.
     pub left: BTreeSet<OwnedUserId>,
+}
+
+impl Keys {
+    /// What changed for a user between two sync tokens. Later changes are in the answer as well: the log keeps the newest
+    /// change of each user only, and a question too many harms nobody.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for a token that is not ours; storage errors.
+    pub fn changes(&self, user: &UserId, from: &str, to: &str) -> Result<DeviceListChanges, crate::Error> {
+        let (from, _) = (position("from", from)?, position("to", to)?);
+        Ok(device_lists(self.core.snapshot()?.view(), user, from)?)
+    }
+}
+
+/// The position in a sync token: `s<position>_..`.
+fn position(name: &str, token: &str) -> Result<Position, crate::Error> {
+    let digits = token.strip_prefix('s').and_then(|rest| rest.split('_').next());
+    let number = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|digits| digits.parse().ok());
+    number.map(Position).ok_or_else(|| crate::Error::invalid_param(format!("`{name}` is not a token of this server")))
 }
 
 /// What changed for `user` after `since`.

@@ -97,10 +97,6 @@ impl DeviceEdus {
             None => view.get(tables::DEVICE_OUT_SENT, (destination, &user))?,
         };
         let mut update = device_update(view, &user, &device, position)?;
-        // Who never heard of the user does not need to hear which devices he no longer has.
-        if update.deleted == Some(true) && last.is_none() {
-            return Ok(());
-        }
         update.prev_id = last.into_iter().map(UInt::new_saturating).collect();
         self.push(&Edu::DeviceListUpdate(update));
         self.sent.insert(user, position);
