@@ -1,16 +1,19 @@
 //! The client-server API: one file per endpoint, or per tight family such as the verbs of one path.
 
 mod account_password;
+mod backup;
 mod capabilities;
 mod deactivate;
 mod delete_devices;
 mod devices;
+mod keys;
 mod login;
 mod login_token;
 mod logout;
 mod register;
 mod register_checks;
 mod rooms;
+mod send_to_device;
 mod sync;
 mod threepids;
 mod turn_server;
@@ -23,16 +26,19 @@ use crate::glue::Routes;
 /// Registers every endpoint.
 pub(crate) fn routes(routes: &mut Routes) {
     routes.add(account_password::handler);
+    backup::routes(routes);
     routes.add(capabilities::handler);
     routes.add(deactivate::handler);
     delete_devices::routes(routes);
     devices::routes(routes);
+    keys::routes(routes);
     login::routes(routes);
     routes.add(login_token::handler);
     logout::routes(routes);
     routes.add(register::handler);
     register_checks::routes(routes);
     rooms::routes(routes);
+    routes.add(send_to_device::handler);
     routes.add(sync::handler);
     threepids::routes(routes);
     routes.add(turn_server::handler);

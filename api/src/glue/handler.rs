@@ -23,8 +23,11 @@ macro_rules! services {
 services! {
     core: millpond_node::Core,
     accounts: millpond_node::accounts::Accounts,
+    backups: millpond_node::backup::Backups,
     directory: millpond_node::directory::Directory,
+    keys: millpond_node::keys::Keys,
     memberships: millpond_node::memberships::Memberships,
+    to_device: millpond_node::to_device::ToDevice,
     rooms: millpond_node::rooms::Rooms,
     sync: millpond_node::sync::Sync,
     timeline: millpond_node::timeline::Timeline,

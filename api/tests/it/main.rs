@@ -1,12 +1,17 @@
 //! The API from outside: requests in, responses out, over a whole node in memory.
 
 mod accounts;
+mod backup;
+mod cross_signing;
 mod devices;
+mod encryption;
 mod glue;
 mod harness;
+mod keys;
 mod login;
 mod register;
 mod room;
 mod rooms;
+mod send_to_device;
 mod serve;
 mod sync;
