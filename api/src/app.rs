@@ -1,4 +1,4 @@
-//! The client listener's application: host check, CORS, routing, and an answer whatever happens inside.
+//! What answers requests: for clients with host check and CORS, for peers without; and an answer whatever happens inside.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -14,26 +14,39 @@ use ruma::api::error::ErrorKind;
 use tower::Service;
 
 use crate::{
-    client, cors,
+    client, cors, federation,
     glue::{Routes, error_response},
     hosts::Hosts,
     millpond,
 };
 
-/// Answers HTTP requests of clients. Cloning is cheap.
+/// Answers HTTP requests of clients, or those of peers. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
     router: Router,
-    hosts: Arc<Hosts>,
+    /// For clients; a link names its peer, so there a Host header means nothing.
+    hosts: Option<Arc<Hosts>>,
 }
 
 impl App {
-    /// The application over a node.
+    /// The application for clients of a node.
     pub fn new(node: NodeHandle) -> Self {
-        let hosts = Arc::new(Hosts::new(node.core.config()));
+        let hosts = Some(Arc::new(Hosts::new(node.core.config())));
         let mut routes = Routes::default();
         client::routes(&mut routes);
         routes.merge(millpond::router(&node));
+        Self::of(node, routes, hosts)
+    }
+
+    /// The application for peers that are linked with a node: the one federation router. Its requests carry a
+    /// [`Peer`](crate::glue::Peer).
+    pub fn for_peers(node: NodeHandle) -> Self {
+        let mut routes = Routes::default();
+        federation::routes(&mut routes);
+        Self::of(node, routes, None)
+    }
+
+    fn of(node: NodeHandle, routes: Routes, hosts: Option<Arc<Hosts>>) -> Self {
         let router = routes.into_router().fallback(unknown_path).method_not_allowed_fallback(wrong_method);
         Self { router: router.with_state(node), hosts }
     }
@@ -45,10 +58,12 @@ impl App {
         B::Error: Into<BoxError>,
     {
         let request = request.map(Body::new);
-        if let Err(refusal) = self.hosts.check(&request) {
+        if let Some(hosts) = &self.hosts
+            && let Err(refusal) = hosts.check(&request)
+        {
             return error_response(&refusal);
         }
-        let cors = cors::applies(request.uri().path());
+        let cors = self.hosts.is_some() && cors::applies(request.uri().path());
         if cors && request.method() == Method::OPTIONS {
             return cors::preflight();
         }

@@ -7,7 +7,7 @@
 //!
 //! with zero to three services of the node, then [`Args`]; it is registered with `routes.add(send::handler)` under every
 //! path that ruma knows for the request. Authentication follows from the request type: `args.sender` is a
-//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, or `()`. It may return prebuilt JSON or a stream with
+//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, a [`Peer`], or `()`. It may return prebuilt JSON or a stream with
 //! [`Http`], and take the body as a stream with [`Upload`].
 
 mod answer;
@@ -22,7 +22,7 @@ mod routes;
 pub use self::{
     answer::{Answer, Http},
     args::{Args, Arguments, Upload},
-    auth::{ClientAddr, Scheme},
+    auth::{ClientAddr, Peer, Scheme},
     failure::error_response,
     handler::{Handler, Service},
     routes::Routes,

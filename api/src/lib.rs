@@ -6,6 +6,7 @@
 mod app;
 mod client;
 mod cors;
+mod federation;
 pub mod glue;
 mod hosts;
 mod millpond;

@@ -1,5 +1,7 @@
 //! The accept loop: bounded connections with time-outs, and an end that lets answers finish.
 
+mod peers;
+
 use std::{
     io,
     net::IpAddr,
@@ -12,10 +14,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use millpond_node::NodeHandle;
+use millpond_node::{NodeHandle, links::Arrival};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,8 @@ use crate::{App, glue::ClientAddr};
 pub enum Listener {
     /// Clients on a TCP port.
     Client(TcpListener),
+    /// Linked nodes, through the overlay (`node.links.arrivals()`).
+    Peers(mpsc::Receiver<Arrival>),
 }
 
 /// Why serving ended before it was told to.
@@ -51,11 +55,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`Error::Listener`] when a loop died of a bug.
 pub async fn serve(node: NodeHandle, listeners: Vec<Listener>, stop: CancellationToken) -> Result<(), Error> {
-    let app = App::new(node);
+    let (app, for_peers) = (App::new(node.clone()), App::for_peers(node));
     let mut loops = JoinSet::new();
     for listener in listeners {
         match listener {
             Listener::Client(listener) => loops.spawn(accept(listener, app.clone(), stop.clone())),
+            Listener::Peers(arrivals) => loops.spawn(peers::accept(arrivals, for_peers.clone(), stop.clone())),
         };
     }
     while let Some(ended) = loops.join_next().await {
@@ -83,6 +88,11 @@ async fn accept(listener: TcpListener, app: App, stop: CancellationToken) {
         }
     }
     drop(listener);
+    drain(connections).await;
+}
+
+/// Lets what runs finish for a moment, then cuts it.
+async fn drain(mut connections: JoinSet<()>) {
     let drained = tokio::time::timeout(DRAIN, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {
         connections.shutdown().await;

@@ -3,18 +3,32 @@
 use std::net::IpAddr;
 
 use http::{Request, StatusCode};
-use millpond_node::{Error, NodeHandle, accounts::Sender};
-use ruma::api::{
-    auth_scheme::{
-        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
-        NoAuthentication,
+use millpond_node::{Error, NodeHandle, accounts::Sender, links::LinkClass};
+use ruma::{
+    OwnedServerName,
+    api::{
+        auth_scheme::{
+            AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
+            NoAuthentication,
+        },
+        error::ErrorKind,
+        federation::authentication::ServerSignatures,
     },
-    error::ErrorKind,
 };
 
 /// The address that a connection comes from: an extension of its requests.
 #[derive(Clone, Copy)]
 pub struct ClientAddr(pub IpAddr);
+
+/// The server at the other end of a link: an extension of its requests. The link has proven it, so nothing that the
+/// request itself says about its origin is looked at.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub server_name: OwnedServerName,
+    /// What the link allows it.
+    pub class: LinkClass,
+}
 
 /// An authentication scheme that we can check.
 pub trait Scheme: AuthScheme {
@@ -41,6 +55,16 @@ impl Scheme for AccessTokenOptional {
     fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Option<Sender>, Error> {
         let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
         token.map(|token| node.accounts.authenticate(&token, address(request))).transpose()
+    }
+}
+
+impl Scheme for ServerSignatures {
+    type Who = Peer;
+    fn who<B>(_: &NodeHandle, request: &Request<B>) -> Result<Peer, Error> {
+        request.extensions().get::<Peer>().cloned().ok_or_else(|| {
+            let message = "This endpoint is for servers that are linked with this node";
+            Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message)
+        })
     }
 }
 
