@@ -6,10 +6,12 @@ mod capabilities;
 mod deactivate;
 mod delete_devices;
 mod devices;
+mod ephemeral;
 mod keys;
 mod login;
 mod login_token;
 mod logout;
+mod media;
 mod register;
 mod register_checks;
 mod rooms;
@@ -17,6 +19,7 @@ mod send_to_device;
 mod sync;
 mod threepids;
 mod turn_server;
+mod user;
 mod versions;
 mod well_known;
 mod whoami;
@@ -45,4 +48,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(versions::handler);
     routes.add(well_known::handler);
     routes.add(whoami::handler);
+    ephemeral::routes(routes);
+    media::routes(routes);
+    user::routes(routes);
 }

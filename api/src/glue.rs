@@ -7,8 +7,8 @@
 //!
 //! with zero to three services of the node, then [`Args`]; it is registered with `routes.add(send::handler)` under every
 //! path that ruma knows for the request. Authentication follows from the request type: `args.sender` is a
-//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, a [`Peer`], or `()`. It may return prebuilt JSON or a stream with
-//! [`Http`], and take the body as a stream with [`Upload`].
+//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, a [`Peer`], or `()`. It may return prebuilt JSON or a
+//! stream with [`Http`], take the body as a stream with [`Upload`], and answer with a part of a file with [`Ranged`].
 
 mod answer;
 mod args;
@@ -17,6 +17,7 @@ mod body;
 mod failure;
 mod handler;
 mod lenient;
+mod part;
 mod routes;
 
 pub use self::{
@@ -25,6 +26,7 @@ pub use self::{
     auth::{ClientAddr, Peer, Scheme},
     failure::error_response,
     handler::{Handler, Service},
+    part::{Part, Ranged},
     routes::Routes,
 };
 

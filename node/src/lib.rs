@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub mod account_data;
 pub mod accounts;
 pub mod backup;
 pub mod clock;
@@ -12,22 +13,33 @@ pub mod config;
 mod core;
 pub mod directory;
 mod error;
+pub mod filters;
 pub mod identity;
 pub mod inbox;
 mod json;
 pub mod keys;
 pub mod links;
+pub mod media;
 pub mod memberships;
 pub mod notify;
 pub mod outbox;
 pub mod peers;
+pub mod profile;
+pub mod push;
+pub mod push_rules;
+pub mod receipts;
 pub mod rooms;
+pub mod shared_rooms;
 pub mod start;
 mod supervisor;
 pub mod sync;
+#[cfg(test)]
+mod testing;
+pub mod threads;
 pub mod timeline;
 pub mod to_device;
 pub mod turn;
+pub mod typing;
 
 pub use crate::{core::Core, error::Error, supervisor::Supervisor};
 pub use millpond_store::{Error as StoreError, rows};
@@ -63,6 +75,22 @@ pub struct NodeHandle {
     pub sync: sync::Sync,
     /// Reads of rooms.
     pub timeline: timeline::Timeline,
+    /// Account data and tags.
+    pub account_data: account_data::AccountData,
+    /// Sync filters.
+    pub filters: filters::Filters,
+    /// Uploads, downloads, thumbnails.
+    pub media: media::Media,
+    /// Profiles.
+    pub profiles: profile::Profiles,
+    /// Unread counts.
+    pub push: push::Push,
+    /// Push rules.
+    pub push_rules: push_rules::PushRules,
+    /// Receipts and read markers.
+    pub receipts: receipts::Receipts,
+    /// Who is typing.
+    pub typing: typing::Typing,
 }
 
 impl NodeHandle {
@@ -77,6 +105,14 @@ impl NodeHandle {
             keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone(), rooms.clone()),
+            account_data: account_data::AccountData::new(core.clone()),
+            filters: filters::Filters::new(core.clone()),
+            media: media::Media::new(core.clone()),
+            profiles: profile::Profiles::new(core.clone(), rooms.clone()),
+            push: push::Push::default(),
+            push_rules: push_rules::PushRules::new(core.clone()),
+            receipts: receipts::Receipts::new(core.clone()),
+            typing: typing::Typing::new(core.clone()),
             memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone()),

@@ -31,6 +31,11 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("outbox", node.outbox.pump(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move {
+            token.run_until_cancelled(node.typing.run()).await;
+            ("typing", Ok(()))
+        });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("device lists", node.resync_device_lists(token).await) });

@@ -4,11 +4,13 @@ mod accounts;
 mod events;
 mod keys;
 mod rooms;
+mod userdata;
 
 pub use accounts::*;
 pub use events::*;
 pub use keys::*;
 pub use rooms::*;
+pub use userdata::*;
 
 use crate::key::{foreign_short_id, short_id};
 

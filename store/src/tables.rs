@@ -88,6 +88,14 @@ tables! {
     ACCOUNT_DATA: (OwnedUserId, String, String) => AccountData;
     /// Account data in the order of their commits, the newest entry of each key only: (user, position).
     ACCOUNT_DATA_LOG: (OwnedUserId, u64) => AccountDataKey;
+    /// Profiles of local users: (user, field) to the value as JSON.
+    PROFILES: (OwnedUserId, String) => String;
+    /// Sync filters: (user, filter id) to the filter as JSON.
+    FILTERS: (OwnedUserId, String) => String;
+    /// Media: (server name, media id). The content is a file under `media/`.
+    MEDIA: (OwnedServerName, String) => Media;
+    /// Media ids made and not yet uploaded: (creator, media id) to when they expire, in milliseconds since the epoch.
+    MEDIA_PENDING: (OwnedUserId, String) => u64;
 
     // End-to-end encryption.
 

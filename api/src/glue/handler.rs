@@ -31,6 +31,13 @@ services! {
     rooms: millpond_node::rooms::Rooms,
     sync: millpond_node::sync::Sync,
     timeline: millpond_node::timeline::Timeline,
+    account_data: millpond_node::account_data::AccountData,
+    filters: millpond_node::filters::Filters,
+    media: millpond_node::media::Media,
+    profiles: millpond_node::profile::Profiles,
+    push_rules: millpond_node::push_rules::PushRules,
+    receipts: millpond_node::receipts::Receipts,
+    typing: millpond_node::typing::Typing,
 }
 
 /// An async function of up to three services and its arguments. `M` only tells the shapes apart.

@@ -189,8 +189,11 @@ fn is_unchanged(
 /// # Errors
 /// Storage errors.
 pub(crate) fn profile(core: &Core, view: View<'_>, user_id: &UserId) -> Result<CanonicalJsonObject, Error> {
-    let _ = (core, view, user_id);
-    Ok(CanonicalJsonObject::new())
+    if core.identity().is_our_user(user_id) {
+        crate::profile::shown(view, user_id)
+    } else {
+        Ok(CanonicalJsonObject::new())
+    }
 }
 
 /// What a member event of ours brings about beside the state: an invited user of another node is sent the invite.

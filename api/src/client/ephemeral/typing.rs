@@ -1,0 +1,18 @@
+//! `PUT /rooms/{roomId}/typing/{userId}`.
+
+use millpond_node::{Error, typing::Typing};
+use ruma::api::client::typing::create_typing_event::v3::{Request, Response, Typing as State};
+
+use crate::glue::Args;
+
+pub(super) async fn handler(typing: Typing, Args { sender, request, .. }: Args<Request>) -> Result<Response, Error> {
+    if sender.user_id != request.user_id {
+        return Err(Error::forbidden(format!("you are {}: others type for themselves", sender.user_id)));
+    }
+    let timeout = match request.state {
+        State::No => None,
+        State::Yes(info) => Some(info.timeout),
+    };
+    typing.set(&sender.user_id, &request.room_id, timeout)?;
+    Ok(Response::new())
+}

@@ -1,0 +1,225 @@
+//! Who is typing (client-server API, "Typing notifications"): in memory only, each entry with its end.
+//!
+//! Changes have serials, which start at the time of the node's start in milliseconds, so that a serial in a sync token of
+//! an earlier run is older than every serial of this one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use millpond_store::{Topic, rows::RoomShort, tables};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{Core, Error, shared_rooms};
+
+/// Who is typing in which room. Cloning is cheap.
+#[derive(Clone)]
+pub struct Typing {
+    core: Core,
+    state: Arc<Mutex<State>>,
+    sooner: Arc<Notify>,
+    first_serial: u64,
+}
+
+#[derive(Default)]
+struct State {
+    serial: u64,
+    rooms: HashMap<RoomShort, Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// The serial of the last change.
+    changed: u64,
+    typing: BTreeMap<OwnedUserId, Instant>,
+    /// The last change of each local user: what peers are told.
+    ours: BTreeMap<OwnedUserId, u64>,
+}
+
+/// A change by a local user that peers should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnChange {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// Whether the user types now.
+    pub typing: bool,
+}
+
+impl Typing {
+    /// The service over `core`.
+    pub fn new(core: Core) -> Self {
+        let first_serial = core.clock().now_ms();
+        let state = Arc::new(Mutex::new(State { serial: first_serial, ..State::default() }));
+        Self { core, state, sooner: Arc::default(), first_serial }
+    }
+
+    /// A local user starts (`Some`: for so long at most) or stops typing.
+    ///
+    /// # Errors
+    /// 403 `M_FORBIDDEN` if the user is not in the room; storage errors.
+    pub fn set(&self, user: &UserId, room_id: &RoomId, timeout: Option<Duration>) -> Result<(), Error> {
+        let room = shared_rooms::joined_room(self.core.snapshot()?.view(), user, room_id)?;
+        if self.change(room, user, timeout, true) {
+            self.wake(room)?;
+        }
+        Ok(())
+    }
+
+    /// A user of a peer starts or stops typing, as the peer says. What is not from a member is ignored.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn set_remote(&self, user: &UserId, room_id: &RoomId, typing: bool) -> Result<(), Error> {
+        match shared_rooms::joined_room(self.core.snapshot()?.view(), user, room_id) {
+            Ok(room) => {
+                if self.change(room, user, typing.then_some(REMOTE_TIMEOUT), false) {
+                    self.core.notifier().wake(&[Topic::Room(room)]);
+                }
+                Ok(())
+            }
+            Err(Error::Matrix { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The serial of the newest change: what a sync token carries.
+    pub fn serial(&self) -> u64 {
+        self.lock().serial
+    }
+
+    /// Who is typing in a room, if that changed after `since`; without a `since`, if anybody is.
+    pub fn since(&self, room: RoomShort, since: Option<u64>) -> Option<Vec<OwnedUserId>> {
+        let state = self.lock();
+        let known = state.rooms.get(&room);
+        match since {
+            // What an earlier run said is over.
+            Some(since) if since < self.first_serial => Some(known.map(Room::users).unwrap_or_default()),
+            Some(since) => known.filter(|known| known.changed > since).map(Room::users),
+            None => known.filter(|known| !known.typing.is_empty()).map(Room::users),
+        }
+    }
+
+    /// What local users changed in a room after `since`: each becomes an `m.typing` EDU.
+    pub fn own_changes(&self, room: RoomShort, since: u64) -> Vec<OwnChange> {
+        let state = self.lock();
+        let Some(known) = state.rooms.get(&room) else { return Vec::new() };
+        let changed = known.ours.iter().filter(|(_, serial)| **serial > since);
+        changed.map(|(user, _)| OwnChange { user_id: user.clone(), typing: known.typing.contains_key(user) }).collect()
+    }
+
+    /// Ends what nobody ended, and wakes who waits for the room; the only place that does, so that no end goes unseen.
+    /// Runs until it is dropped, which is safe at any time.
+    pub async fn run(&self) {
+        loop {
+            // Register before looking, so that an entry made in between is not missed.
+            let sooner = self.sooner.notified();
+            let (ended, next) = self.lock().expire_all(Instant::now());
+            for room in ended {
+                if let Err(error) = self.wake(room) {
+                    tracing::warn!(%error, "could not tell that typing ended");
+                }
+            }
+            match next {
+                Some(next) => tokio::select! { () = sooner => {}, () = tokio::time::sleep_until(next) => {} },
+                None => sooner.await,
+            }
+        }
+    }
+
+    /// Says whether anything changed that others should see.
+    fn change(&self, room: RoomShort, user: &UserId, timeout: Option<Duration>, ours: bool) -> bool {
+        let mut state = self.lock();
+        let serial = state.serial + 1;
+        let known = state.rooms.entry(room).or_default();
+        let was = known.typing.contains_key(user);
+        match timeout {
+            Some(timeout) if was || known.typing.len() < ROOM_MAX => {
+                known.typing.insert(user.to_owned(), Instant::now() + timeout.min(TIMEOUT_MAX));
+                self.sooner.notify_one();
+            }
+            Some(_) => return false,
+            None => drop(known.typing.remove(user)),
+        }
+        // A longer time alone changes nothing for others.
+        if was == timeout.is_some() {
+            return false;
+        }
+        known.changed = serial;
+        if ours {
+            known.ours.insert(user.to_owned(), serial);
+        }
+        state.serial = serial;
+        true
+    }
+
+    fn wake(&self, room: RoomShort) -> Result<(), Error> {
+        let mut topics = vec![Topic::Room(room)];
+        for row in self.core.snapshot()?.view().scan(tables::ROOM_SERVERS, (room,))? {
+            let ((_, server), _) = row?;
+            if !self.core.identity().is_ours(&server) {
+                topics.push(Topic::Outbox(server));
+            }
+        }
+        self.core.notifier().wake(&topics);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change is complete before anything that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Drops the entries of a room that have ended; says whether there were any.
+    fn expire(&mut self, room: RoomShort, now: Instant) -> bool {
+        let Some(known) = self.rooms.get_mut(&room) else { return false };
+        let before = known.typing.len();
+        let serial = self.serial + 1;
+        let ours = &mut known.ours;
+        known.typing.retain(|user, end| {
+            if *end <= now {
+                ours.entry(user.clone()).and_modify(|changed| *changed = serial);
+            }
+            *end > now
+        });
+        if known.typing.len() == before {
+            return false;
+        }
+        known.changed = serial;
+        self.serial = serial;
+        true
+    }
+
+    /// The rooms where entries ended, and when the next one ends.
+    fn expire_all(&mut self, now: Instant) -> (Vec<RoomShort>, Option<Instant>) {
+        let rooms: Vec<_> = self.rooms.keys().copied().collect();
+        let ended = rooms.into_iter().filter(|room| self.expire(*room, now)).collect();
+        let next = self.rooms.values().flat_map(|room| room.typing.values()).min().copied();
+        (ended, next)
+    }
+}
+
+impl Room {
+    fn users(&self) -> Vec<OwnedUserId> {
+        self.typing.keys().cloned().collect()
+    }
+}
+
+/// The content of an `m.typing` EDU to peers.
+pub fn edu(room_id: OwnedRoomId, change: OwnChange) -> ruma::api::federation::transactions::edu::TypingContent {
+    ruma::api::federation::transactions::edu::TypingContent::new(room_id, change.user_id, change.typing)
+}
+
+/// A client may not make itself type for longer than this in one go.
+const TIMEOUT_MAX: Duration = Duration::from_secs(120);
+/// How long a peer's word holds: peers repeat it while it is true, every 25 s or so.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Typing users kept per room: nobody reads more names than this.
+const ROOM_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests;
