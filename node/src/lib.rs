@@ -100,6 +100,7 @@ impl NodeHandle {
         let peers = peers::Peers::new(core.clone(), links.clone());
         let inbox = inbox::Inbox::new(core.clone(), peers.clone());
         let rooms = rooms::Rooms::new(core.clone());
+        let (push, typing) = (push::Push::default(), typing::Typing::new(core.clone()));
         Self {
             backups: backup::Backups::new(core.clone()),
             keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
@@ -109,10 +110,8 @@ impl NodeHandle {
             filters: filters::Filters::new(core.clone()),
             media: media::Media::new(core.clone()),
             profiles: profile::Profiles::new(core.clone(), rooms.clone()),
-            push: push::Push::default(),
             push_rules: push_rules::PushRules::new(core.clone()),
             receipts: receipts::Receipts::new(core.clone()),
-            typing: typing::Typing::new(core.clone()),
             memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone()),
@@ -120,7 +119,9 @@ impl NodeHandle {
             links,
             rooms,
             directory: directory::Directory::new(core.clone()),
-            sync: sync::Sync::new(core.clone()),
+            sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
+            push,
+            typing,
             timeline: timeline::Timeline::new(core.clone()),
             core,
         }

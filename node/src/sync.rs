@@ -5,11 +5,13 @@ mod account_data;
 mod answer;
 mod away;
 mod devices;
+mod ephemeral;
 mod joined;
 mod lazy;
 mod state;
 mod summary;
 mod token;
+mod unread;
 
 use std::time::Duration;
 
@@ -22,12 +24,14 @@ use self::{
     lazy::SentMembers,
     token::Token,
 };
-use crate::{Core, Error};
+use crate::{Core, Error, filters, push::Push, typing::Typing};
 
 /// Syncs of clients. Cloning is cheap.
 #[derive(Clone)]
 pub struct Sync {
     core: Core,
+    typing: Typing,
+    push: Push,
     sent: SentMembers,
 }
 
@@ -48,8 +52,8 @@ pub struct Request {
 
 impl Sync {
     /// The service over `core`.
-    pub fn new(core: Core) -> Self {
-        Self { core, sent: SentMembers::default() }
+    pub fn new(core: Core, typing: Typing, push: Push) -> Self {
+        Self { core, typing, push, sent: SentMembers::default() }
     }
 
     /// A filter that a user has stored.
@@ -57,8 +61,7 @@ impl Sync {
     /// # Errors
     /// 404 if there is none of this id.
     pub fn filter(&self, user: &UserId, id: &str) -> Result<FilterDefinition, Error> {
-        let _ = user;
-        Err(Error::not_found(format!("there is no filter {id:?}: upload it again")))
+        filters::filter(self.core.snapshot()?.view(), user, id)
     }
 
     /// The answer's JSON. Dropping the future is safe: nothing counts as seen before the next token says so.
@@ -101,7 +104,7 @@ impl Sync {
     }
 
     fn now(&self) -> Result<(Position, u64), Error> {
-        Ok((self.core.snapshot()?.view().position()?, 0))
+        Ok((self.core.snapshot()?.view().position()?, self.typing.serial()))
     }
 
     async fn sweep(

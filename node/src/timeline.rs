@@ -7,6 +7,7 @@ mod relations;
 pub(crate) mod select;
 pub(crate) mod sight;
 mod state;
+mod threads;
 mod token;
 pub(crate) mod window;
 
@@ -19,6 +20,7 @@ pub use self::{
     history::{Context, Page, PageRequest},
     relations::{RelationsRequest, Wanted},
     state::MembersRequest,
+    threads::ThreadsRequest,
     token::Point,
 };
 use crate::{Core, Error};

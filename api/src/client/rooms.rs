@@ -16,6 +16,7 @@ mod redact;
 mod relations;
 mod send;
 mod state;
+mod threads;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 
@@ -30,6 +31,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(context::handler);
     routes.add(event::handler);
     routes.add(joined::handler);
+    routes.add(threads::handler);
     alias::routes(routes);
     directory::routes(routes);
     join::routes(routes);

@@ -1,6 +1,7 @@
 //! `/sync`.
 
 mod devices;
+mod ephemeral;
 mod left;
 mod members;
 mod restart;

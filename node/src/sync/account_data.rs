@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, ops::Bound};
 
 use millpond_matrix::client::write_string;
-use millpond_store::{Error, View, rows::AccountData, tables};
+use millpond_store::{View, rows::AccountData, tables};
 use ruma::{RoomId, UserId};
 
 use super::{answer::Sweep, token::Token};
 use crate::{
+    Error,
+    account_data::PUSH_RULES,
     json::{comma, events_member, key, raw},
+    push_rules,
     timeline::select::{Select, takes_kind},
 };
 
@@ -22,6 +25,12 @@ pub(super) fn changes(view: View<'_>, user: &UserId, since: Option<Token>) -> Re
         for row in view.scan(tables::ACCOUNT_DATA, (user,))? {
             let ((_, room, kind), data) = row?;
             changes.entry(room).or_default().push((kind, data));
+        }
+        // Clients count on the rules of a user who never changed any.
+        let global = changes.entry(String::new()).or_default();
+        if global.iter().all(|(kind, _)| kind != PUSH_RULES) {
+            let content = push_rules::content(&push_rules::ruleset(view, user)?);
+            global.push((PUSH_RULES.to_owned(), AccountData { position: 0, content }));
         }
         return Ok(changes);
     };

@@ -51,7 +51,7 @@ impl<'v> Sweep<'v> {
         request: &Request,
     ) -> Result<Answer, Error> {
         // Typing first: what changes between the two is then told twice rather than never.
-        let typing = 0;
+        let typing = sync.typing.serial();
         let snapshot = sync.core.snapshot()?;
         let view = snapshot.view();
         let position = view.position()?;

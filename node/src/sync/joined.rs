@@ -12,8 +12,9 @@ use ruma::events::room::member::MembershipState;
 use super::{
     account_data,
     answer::{Sweep, open_room, write_timeline},
+    ephemeral,
     state::{self, Entry, MEMBER, Side, Span},
-    summary,
+    summary, unread,
 };
 use crate::{
     Error,
@@ -124,6 +125,9 @@ fn is_touched(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
     if receipts.transpose()?.is_some() {
         return Ok(true);
     }
+    if ephemeral::is_typing_news(sweep, room) {
+        return Ok(true);
+    }
     if sweep.account_data.keys().all(String::is_empty) {
         return Ok(false);
     }
@@ -159,7 +163,9 @@ fn write_parts(sweep: &Sweep<'_>, out: &mut Vec<u8>, reader: &RoomReader<'_>, ar
         write_timeline(out, reader, &window.events, limited, prev_batch)?;
         told = true;
     }
+    told |= ephemeral::write(sweep, out, reader, !known)?;
     told |= account_data::write_room(sweep, out, &reader.room_id, !known)?;
+    unread::write(sweep, out, room)?;
     Ok(told)
 }
 

@@ -98,3 +98,30 @@ async fn relations_are_listed_by_kind_in_pages_and_recursively() {
     assert!(!relations(&node, &alice, &room, &id).await.to_string().contains("foreign"));
     assert_eq!(bundled(&node, &alice, &room, &root).await["m.thread"]["count"], 4);
 }
+
+#[tokio::test]
+async fn threads_are_listed_by_their_newest_reply_in_pages() {
+    let node = TestNode::new();
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    let room = node.public_room(&alice).await;
+    node.join(&bob, &room).await;
+    let mut roots = Vec::new();
+    for n in 0..3 {
+        roots.push(node.text(&alice, &room, &format!("root{n}")).await);
+    }
+    for (who, n) in [(&alice, 0), (&bob, 1), (&alice, 2), (&bob, 0)] {
+        relate(&node, who, &room, "m.thread", &roots[n], "reply").await;
+    }
+    let path = format!("/_matrix/client/v1/rooms/{}/threads", escape(&room));
+    let all = node.ok(node.get(&alice, &path)).await;
+    assert_eq!(bodies(&all["chunk"]), ["root0", "root2", "root1"]);
+    assert_eq!(all["chunk"][0]["unsigned"]["m.relations"]["m.thread"]["count"], 2);
+    let first = node.ok(node.get(&alice, &format!("{path}?limit=2"))).await;
+    assert_eq!(bodies(&first["chunk"]), ["root0", "root2"]);
+    let next = first["next_batch"].as_str().unwrap();
+    let second = node.ok(node.get(&alice, &format!("{path}?limit=2&from={next}"))).await;
+    assert_eq!(bodies(&second["chunk"]), ["root1"]);
+    assert!(second.get("next_batch").is_none());
+    let own = node.ok(node.get(&bob, &format!("{path}?include=participated"))).await;
+    assert_eq!(bodies(&own["chunk"]), ["root0", "root1"]);
+}
