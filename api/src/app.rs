@@ -34,12 +34,13 @@ impl App {
         let hosts = Some(Arc::new(Hosts::new(node.core.config())));
         let mut routes = Routes::default();
         client::routes(&mut routes);
+        federation::public_routes(&mut routes);
         routes.merge(millpond::router(&node));
         Self::of(node, routes, hosts)
     }
 
     /// The application for peers that are linked with a node: the one federation router. Its requests carry a
-    /// [`Peer`](crate::glue::Peer).
+    /// [`Origin`](millpond_node::federation::Origin).
     pub fn for_peers(node: NodeHandle) -> Self {
         let mut routes = Routes::default();
         federation::routes(&mut routes);

@@ -1,10 +1,39 @@
-//! The server-server API: one file per endpoint, or per tight family. There is one router for all ways in.
+//! The server-server API: one file per endpoint, or per family that shares its checks. Only linked nodes reach it; clients
+//! see no more of it than our key document and our version.
 
+mod documents;
+mod e2ee;
+mod events;
+mod history;
+mod introductions;
+mod invite;
+mod joins;
+mod knocks;
+mod leaves;
+mod queries;
+mod send;
 mod version;
 
 use crate::glue::Routes;
 
-/// Registers every endpoint.
+/// Registers every endpoint for linked nodes.
 pub(crate) fn routes(routes: &mut Routes) {
+    public_routes(routes);
+    documents::routes(routes);
+    e2ee::routes(routes);
+    events::routes(routes);
+    history::routes(routes);
+    routes.merge(introductions::router());
+    routes.add(invite::handler);
+    joins::routes(routes);
+    knocks::routes(routes);
+    leaves::routes(routes);
+    routes.add(queries::directory);
+    routes.add(send::handler);
+}
+
+/// Registers what anybody may know.
+pub(crate) fn public_routes(routes: &mut Routes) {
+    routes.add(documents::own);
     routes.add(version::handler);
 }

@@ -7,8 +7,9 @@
 //!
 //! with zero to three services of the node, then [`Args`]; it is registered with `routes.add(send::handler)` under every
 //! path that ruma knows for the request. Authentication follows from the request type: `args.sender` is a
-//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, a [`Peer`], or `()`. It may return prebuilt JSON or a
-//! stream with [`Http`], take the body as a stream with [`Upload`], and answer with a part of a file with [`Ranged`].
+//! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, an [`Origin`](millpond_node::federation::Origin), or
+//! `()`. It may return prebuilt JSON or a stream with [`Http`], take the body as a stream with [`Upload`], and answer with
+//! a part of a file with [`Ranged`].
 
 mod answer;
 mod args;
@@ -23,7 +24,7 @@ mod routes;
 pub use self::{
     answer::{Answer, Http},
     args::{Args, Arguments, Upload},
-    auth::{ClientAddr, Peer, Scheme},
+    auth::{ClientAddr, Scheme},
     failure::error_response,
     handler::{Handler, Service},
     part::{Part, Ranged},

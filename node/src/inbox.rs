@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
-use ruma::{OwnedRoomId, OwnedServerName, ServerName, api::error::ErrorKind};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Core, Error, peers::Peers};
 
+mod append;
 mod fetch;
+mod held;
 mod judge;
 mod parked;
 
@@ -28,6 +30,7 @@ pub(crate) use fetch::known_pdu;
 pub struct Inbox {
     core: Core,
     peers: Peers,
+    held: held::HeldRooms,
 }
 
 /// The body of `PUT /_matrix/federation/v1/send/{txnId}`, with the servers that each PDU's sender serves itself.
@@ -58,7 +61,7 @@ const BATCH: usize = 512;
 impl Inbox {
     /// The service over peers.
     pub fn new(core: Core, peers: Peers) -> Self {
-        Self { core, peers }
+        Self { held: held::HeldRooms::new(core.clone()), core, peers }
     }
 
     /// Stages a transaction; on return it is durable. A transaction id of the same origin is taken once. `edus` writes what
@@ -122,6 +125,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// Keeps what comes for a room staged until the guard is dropped: while we join it, its servers count us in already.
+    pub(crate) fn hold(&self, room_id: &RoomId) -> held::Held {
+        self.held.hold(room_id)
+    }
+
     /// Judges what is staged, until told to stop. What is left stays staged.
     ///
     /// # Errors
@@ -152,11 +160,17 @@ impl Inbox {
         let mut unplaceable = Vec::new();
         {
             let snapshot = self.core.snapshot()?;
-            for row in snapshot.view().scan(tables::INBOX, ())?.take(BATCH) {
+            let mut found = 0;
+            for row in snapshot.view().scan(tables::INBOX, ())? {
                 let (position, staged) = row?;
                 match judge::room_of(&staged.json) {
+                    Some(room_id) if self.held.contains(&room_id) => continue,
                     Some(room_id) => rooms.entry(room_id).or_default().push((position, staged)),
                     None => unplaceable.push(position),
+                }
+                found += 1;
+                if found == BATCH {
+                    break;
                 }
             }
         }

@@ -20,6 +20,7 @@ mod upload;
 
 use std::sync::Arc;
 
+pub(crate) use self::lists::shares_room_with;
 pub use self::{
     claim::{Claimed, Claims},
     federation::Audience,

@@ -13,6 +13,7 @@ pub mod config;
 mod core;
 pub mod directory;
 mod error;
+pub mod federation;
 pub mod filters;
 pub mod identity;
 pub mod inbox;
@@ -53,6 +54,8 @@ pub struct NodeHandle {
     pub accounts: accounts::Accounts,
     /// Aliases and the public list of rooms.
     pub directory: directory::Directory,
+    /// Answers to other servers.
+    pub federation: federation::Federation,
     /// What peers send.
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
@@ -97,13 +100,27 @@ impl NodeHandle {
     /// The services over `core`.
     pub fn new(core: Core) -> Self {
         let links = links::Links::new(core.clone());
+        Self::with_links(core, links)
+    }
+
+    /// The services over `core`, linked in another way: for tests.
+    pub fn with_links(core: Core, links: links::Links) -> Self {
         let peers = peers::Peers::new(core.clone(), links.clone());
         let inbox = inbox::Inbox::new(core.clone(), peers.clone());
         let rooms = rooms::Rooms::new(core.clone());
         let (push, typing) = (push::Push::default(), typing::Typing::new(core.clone()));
+        let memberships = memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone());
+        let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
         Self {
             backups: backup::Backups::new(core.clone()),
-            keys: keys::Keys::new(core.clone(), Arc::new(peers.clone())),
+            federation: federation::Federation::new(
+                core.clone(),
+                links.clone(),
+                inbox.clone(),
+                memberships.clone(),
+                keys.clone(),
+            ),
+            keys,
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone(), rooms.clone()),
             account_data: account_data::AccountData::new(core.clone()),
@@ -112,7 +129,7 @@ impl NodeHandle {
             profiles: profile::Profiles::new(core.clone(), rooms.clone()),
             push_rules: push_rules::PushRules::new(core.clone()),
             receipts: receipts::Receipts::new(core.clone()),
-            memberships: memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone()),
+            memberships,
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone()),
             peers,

@@ -18,6 +18,8 @@ mod join;
 mod leave;
 mod restricted;
 
+pub(crate) use self::{leave::shown_state, restricted::authorising_user};
+
 /// Joining, leaving, inviting, knocking. Cloning is cheap.
 #[derive(Clone)]
 pub struct Memberships {

@@ -16,6 +16,8 @@ use crate::{Core, Error, links::Links};
 
 mod keys;
 
+pub(crate) use keys::held;
+
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
 

@@ -1,4 +1,4 @@
-//! `GET /_matrix/federation/v1/version`
+//! `GET /_matrix/federation/v1/version`.
 
 use millpond_node::Error;
 use ruma::api::federation::discovery::get_server_version::v1::{Request, Response, Server};

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use axum::{body::Body, extract::RawPathParams};
 use bytes::Bytes;
 use http::{Method, Request, request::Parts};
-use millpond_node::{Error, NodeHandle, accounts::Asked};
+use millpond_node::{Error, NodeHandle, accounts::Asked, federation::Origin};
 use ruma::api::{IncomingRequest, Metadata};
 
 use super::{
     JSON_LIMIT,
-    auth::{ClientAddr, Scheme},
+    auth::{ClientAddr, Scheme, not_linked},
     body, failure, lenient,
     routes::EmptyTail,
 };
@@ -27,9 +27,19 @@ pub struct Args<R: Metadata<Authentication: Scheme>, const LIMIT: usize = JSON_L
     pub path: String,
     /// The address that the connection comes from, if it has one.
     pub address: Option<IpAddr>,
+    /// The peer whose link it came over, if it came over one.
+    pub peer: Option<Origin>,
 }
 
 impl<R: Metadata<Authentication: Scheme>, const LIMIT: usize> Args<R, LIMIT> {
+    /// The peer whose link it came over, for endpoints that need no authentication by the specification.
+    ///
+    /// # Errors
+    /// 401 for a request that came in another way.
+    pub fn origin(&self) -> Result<Origin, Error> {
+        self.peer.clone().ok_or_else(not_linked)
+    }
+
     /// What user-interactive authentication binds its sessions to.
     pub fn asked(&self) -> Asked {
         Asked { method: R::METHOD, path: self.path.clone(), body: self.json.clone(), address: self.address }
@@ -120,6 +130,7 @@ where
 {
     let path = parts.uri.path().to_owned();
     let address = parts.extensions.get::<ClientAddr>().map(|address| address.0);
+    let peer = parts.extensions.get::<Origin>().cloned();
     let path_args: Vec<_> = path_args.iter().map(String::as_str).collect();
     let spare = lenient::may_help(&json).then(|| parts.clone());
     let mut request = R::try_from_http_request_inner(Request::from_parts(parts, json.as_ref()), &path_args);
@@ -130,5 +141,5 @@ where
         request = R::try_from_http_request_inner(Request::from_parts(parts, repaired.as_slice()), &path_args);
     }
     let request = request.map_err(|e| failure::deserialization(&e))?;
-    Ok(Args { request, sender, json, path, address })
+    Ok(Args { request, sender, json, path, address, peer })
 }

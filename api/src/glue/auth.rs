@@ -3,32 +3,19 @@
 use std::net::IpAddr;
 
 use http::{Request, StatusCode};
-use millpond_node::{Error, NodeHandle, accounts::Sender, links::LinkClass};
-use ruma::{
-    OwnedServerName,
-    api::{
-        auth_scheme::{
-            AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
-            NoAuthentication,
-        },
-        error::ErrorKind,
-        federation::authentication::ServerSignatures,
+use millpond_node::{Error, NodeHandle, accounts::Sender, federation::Origin};
+use ruma::api::{
+    auth_scheme::{
+        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
+        NoAuthentication,
     },
+    error::ErrorKind,
+    federation::authentication::ServerSignatures,
 };
 
 /// The address that a connection comes from: an extension of its requests.
 #[derive(Clone, Copy)]
 pub struct ClientAddr(pub IpAddr);
-
-/// The server at the other end of a link: an extension of its requests. The link has proven it, so nothing that the
-/// request itself says about its origin is looked at.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its name.
-    pub server_name: OwnedServerName,
-    /// What the link allows it.
-    pub class: LinkClass,
-}
 
 /// An authentication scheme that we can check.
 pub trait Scheme: AuthScheme {
@@ -58,14 +45,19 @@ impl Scheme for AccessTokenOptional {
     }
 }
 
+/// Inside a link there is no signature: the link has proven who asks, and what the request itself says about its origin
+/// is not looked at.
 impl Scheme for ServerSignatures {
-    type Who = Peer;
-    fn who<B>(_: &NodeHandle, request: &Request<B>) -> Result<Peer, Error> {
-        request.extensions().get::<Peer>().cloned().ok_or_else(|| {
-            let message = "This endpoint is for servers that are linked with this node";
-            Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message)
-        })
+    type Who = Origin;
+    fn who<B>(_: &NodeHandle, request: &Request<B>) -> Result<Origin, Error> {
+        request.extensions().get::<Origin>().cloned().ok_or_else(not_linked)
     }
+}
+
+/// 401 for a request that did not come over a link.
+pub(super) fn not_linked() -> Error {
+    let message = "This endpoint is for servers that are linked with this node";
+    Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message)
 }
 
 macro_rules! nobody {

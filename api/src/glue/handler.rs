@@ -29,6 +29,7 @@ services! {
     memberships: millpond_node::memberships::Memberships,
     to_device: millpond_node::to_device::ToDevice,
     rooms: millpond_node::rooms::Rooms,
+    federation: millpond_node::federation::Federation,
     sync: millpond_node::sync::Sync,
     timeline: millpond_node::timeline::Timeline,
     account_data: millpond_node::account_data::AccountData,

@@ -1,27 +1,32 @@
 //! Requests that came over links: each is answered in a task of its own, a bounded number at a time.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
-use millpond_node::links::Arrival;
+use millpond_node::{federation::Origin, links::Arrival};
 use ruma::OwnedServerName;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::drain;
-use crate::{App, glue::Peer};
+use crate::App;
 
 /// Requests of all peers at once; more wait in the overlay's queue, which pushes back on the links.
-const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 256;
+/// Of one peer; it is told to send more later. So many it may have open on one stream.
+const MAX_OF_PEER: usize = 64;
+/// Peers that are counted; those with nothing open are forgotten beyond this.
+const MAX_COUNTED: usize = 1024;
 
 pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, app: App, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let mut turns = Turns::default();
     let mut running = JoinSet::new();
     loop {
         while running.try_join_next().is_some() {}
@@ -30,18 +35,23 @@ pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, app: App, stop
         let Arrival::Request { peer, class, request, reply } = arrival;
         // A node's name is a server name by its form; dropping the reply answers 503.
         let Ok(server_name) = OwnedServerName::try_from(peer.as_str()) else { continue };
-        let (app, peer) = (app.clone(), Peer { server_name, class });
+        let Some(turn) = turns.take(&server_name) else {
+            // If the peer has given up, nobody reads this.
+            let _ = reply.send(busy());
+            continue;
+        };
+        let (app, origin) = (app.clone(), Origin { server: server_name, class });
         running.spawn(async move {
-            answer(&app, peer, request, reply).await;
-            drop(slot);
+            answer(&app, origin, request, reply).await;
+            drop((slot, turn));
         });
     }
     drain(running).await;
 }
 
-async fn answer(app: &App, peer: Peer, request: Request<Bytes>, mut reply: oneshot::Sender<Response<Bytes>>) {
+async fn answer(app: &App, origin: Origin, request: Request<Bytes>, mut reply: oneshot::Sender<Response<Bytes>>) {
     let mut request = request.map(Body::from);
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(origin);
     let answered = async {
         let (parts, body) = app.answer(request).await.into_parts();
         match body.collect().await {
@@ -60,4 +70,26 @@ async fn answer(app: &App, peer: Peer, request: Request<Bytes>, mut reply: onesh
     };
     // If he gives up now, he asks again.
     let _ = reply.send(response);
+}
+
+/// What each peer may still ask at once.
+#[derive(Default)]
+struct Turns(HashMap<OwnedServerName, Arc<Semaphore>>);
+
+impl Turns {
+    fn take(&mut self, peer: &OwnedServerName) -> Option<OwnedSemaphorePermit> {
+        if self.0.len() >= MAX_COUNTED {
+            self.0.retain(|_, turns| turns.available_permits() < MAX_OF_PEER);
+        }
+        let turns = self.0.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_OF_PEER)));
+        turns.clone().try_acquire_owned().ok()
+    }
+}
+
+fn busy() -> Response<Bytes> {
+    let body = br#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests at once: send it again later"}"#;
+    let mut response = Response::new(Bytes::from_static(body));
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -32,6 +32,7 @@ use millpond_node::{
     clock::Clock,
     config::Config,
     identity::Identity,
+    links::Links,
     notify::Notifier,
 };
 use millpond_store::{Options, Store};
@@ -97,6 +98,22 @@ impl TestNode {
 
     /// A node with other settings.
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let now_ms = Arc::new(AtomicU64::new(NOW_MS));
+        let told = now_ms.clone();
+        let clock = Clock::from_fn(move || told.load(Ordering::Relaxed));
+        Self::built(configure, (now_ms, clock), NodeHandle::new)
+    }
+
+    /// A node on the system's clock, with links of the caller's making.
+    pub fn linked(links: impl FnOnce(Core) -> Links) -> Self {
+        Self::built(|_| {}, (Arc::default(), Clock::system()), |core| NodeHandle::with_links(core.clone(), links(core)))
+    }
+
+    fn built(
+        configure: impl FnOnce(&mut Config),
+        (now_ms, clock): (Arc<AtomicU64>, Clock),
+        services: impl FnOnce(Core) -> NodeHandle,
+    ) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(data_dir.path().to_owned());
         config.registration_token = REGISTRATION_TOKEN.to_owned();
@@ -107,10 +124,7 @@ impl TestNode {
         let observer = Box::new(move |commit: &millpond_store::Commit| observer.commit(commit));
         let store = Store::in_memory(Options { observer, inline: true, ..Options::default() }).unwrap();
         let identity = Identity::load_or_create(data_dir.path()).unwrap();
-        let now_ms = Arc::new(AtomicU64::new(NOW_MS));
-        let told = now_ms.clone();
-        let clock = Clock::from_fn(move || told.load(Ordering::Relaxed));
-        let node = NodeHandle::new(Core::new(store, identity, notifier, clock, config));
+        let node = services(Core::new(store, identity, notifier, clock, config));
         Self { app: App::new(node.clone()), node, now_ms, _data_dir: data_dir }
     }
 

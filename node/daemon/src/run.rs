@@ -38,8 +38,9 @@ async fn serve(node: NodeHandle, decided: &Decided, first_run: bool) -> anyhow::
 
     let mut supervisor = node.start().await.map_err(|e| anyhow::anyhow!("starting the node: {e}"))?;
     let stop = CancellationToken::new();
-    let serving =
-        tokio::spawn(millpond_api::serve(node.clone(), vec![millpond_api::Listener::Client(listener)], stop.clone()));
+    let mut listeners = vec![millpond_api::Listener::Client(listener)];
+    listeners.extend(node.links.arrivals().map(millpond_api::Listener::Peers));
+    let serving = tokio::spawn(millpond_api::serve(node.clone(), listeners, stop.clone()));
     let failure = tokio::select! {
         told = told_to_stop() => told.err(),
         failure = supervisor.failed() => Some(anyhow::anyhow!(failure)),

@@ -237,6 +237,18 @@ pub fn add_signature<K: KeyPair>(
     CheckedPdu::from_object(&object, rules, pdu.origin()).map_err(built)
 }
 
+/// Adds our signature to an event that is not verified yet, because it cannot be without ours: a restricted join for which
+/// our user vouches. The event id stays.
+///
+/// # Errors
+/// When it is no JSON object, or cannot be signed.
+pub fn cosign<K: KeyPair>(rules: &RoomRules, json: &str, signer: &Signer<'_, K>) -> Result<String, BuildError> {
+    let mut object: CanonicalJsonObject = serde_json::from_str(json).map_err(BuildError::Content)?;
+    object.remove("unsigned");
+    sign_event(signer.server.as_str(), signer.key, &mut object, &rules.room.redaction).map_err(BuildError::Sign)?;
+    serde_json::to_string(&object).map_err(BuildError::Content)
+}
+
 pub(crate) fn sign_object<K: KeyPair>(
     rules: &RoomRules,
     mut object: CanonicalJsonObject,

@@ -34,6 +34,7 @@ impl Memberships {
         via: Vec<OwnedServerName>,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
+        let _held = self.inbox.hold(room_id);
         let mut failure = None;
         for server in self.candidates(user, room_id, via)? {
             match self.join_through(&server, user, room_id, extra.clone()).await {

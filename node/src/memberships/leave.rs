@@ -6,8 +6,8 @@ use millpond_matrix::{
     template::{self, Expected},
 };
 use millpond_store::{
-    Topic, job,
-    rows::{Membership, Room},
+    Topic, WriteTxn, job,
+    rows::{Membership, Room, RoomShort},
     tables,
 };
 use ruma::{
@@ -53,7 +53,7 @@ impl Memberships {
                 Err(error) => tracing::debug!(%error, "a server did not take the leave"),
             }
         }
-        self.set_remote(user, room_id, MembershipState::Leave, None).await
+        self.set_left(user, room_id).await
     }
 
     async fn leave_through(
@@ -104,8 +104,9 @@ impl Memberships {
         let request = create_knock_event::v1::Request::new(room_id.to_owned(), knock.owned_event_id(), raw(&knock)?);
         let answer = self.peers.ask(server, request, PATIENCE).await?;
         let shown = shown_state(&answer.knock_room_state, knock.json());
-        self.know_outside(room_id, version, &shown).await?;
-        self.set_remote(user, room_id, MembershipState::Knock, Some(shown)).await
+        let overlay = stripped::is_overlay(&shown);
+        let room = Room { room_id: room_id.to_owned(), version, overlay };
+        self.show_outside(user, room, MembershipState::Knock, shown).await
     }
 
     fn sign(
@@ -124,46 +125,54 @@ impl Memberships {
         template.sign(rules, &expected, extra, self.core.clock().now(), &signer).map_err(local::build_error)
     }
 
-    /// Makes a room known by what outsiders are shown of it.
-    pub(crate) async fn know_outside(
-        &self,
-        room_id: &RoomId,
-        version: RoomVersionId,
-        shown: &str,
-    ) -> Result<(), Error> {
-        let overlay = stripped::is_overlay(shown);
-        let room = Room { room_id: room_id.to_owned(), version, overlay };
-        let write = job(|_| Ok::<_, Error>(()), move |(), txn| rows::intern_room(txn, &room).map(drop));
-        self.core.write(write).await?;
-        Ok(())
-    }
-
-    /// Sets a user's membership in a room that is not here.
-    pub(crate) async fn set_remote(
+    /// Makes a room known by what outsiders are shown of it, with the membership of a user who is such an outsider.
+    pub(crate) async fn show_outside(
         &self,
         user: &UserId,
-        room_id: &RoomId,
+        room: Room,
         membership: MembershipState,
-        shown: Option<String>,
+        shown: String,
     ) -> Result<(), Error> {
-        let (user, room_id) = (user.to_owned(), room_id.to_owned());
+        let user = user.to_owned();
         let write = job(
-            move |view| known_room(view, &room_id).map(|(short, _)| short),
-            move |short, txn| {
-                let position = txn.next_position().0;
-                let row = Membership { membership: membership.clone(), event: None, position, forgotten: false };
-                txn.put(tables::MEMBERSHIPS, (&*user, short), &row)?;
-                match &shown {
-                    Some(shown) => txn.put(tables::STRIPPED, (&*user, short), shown)?,
-                    None => drop(txn.remove(tables::STRIPPED, (&*user, short))?),
-                }
-                txn.touch(Topic::User(user.clone()));
-                Ok(())
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                let short = rows::intern_room(txn, &room)?;
+                set_outside(txn, short, &user, &membership, Some(&shown))
             },
         );
         self.core.write(write).await?;
         Ok(())
     }
+
+    /// The user has left a room that is not here.
+    async fn set_left(&self, user: &UserId, room_id: &RoomId) -> Result<(), Error> {
+        let (user, room_id) = (user.to_owned(), room_id.to_owned());
+        let write = job(
+            move |view| known_room(view, &room_id).map(|(short, _)| short),
+            move |short, txn| set_outside(txn, short, &user, &MembershipState::Leave, None),
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+}
+
+fn set_outside(
+    txn: &mut WriteTxn<'_>,
+    room: RoomShort,
+    user: &UserId,
+    membership: &MembershipState,
+    shown: Option<&String>,
+) -> Result<(), millpond_store::Error> {
+    let position = txn.next_position().0;
+    let row = Membership { membership: membership.clone(), event: None, position, forgotten: false };
+    txn.put(tables::MEMBERSHIPS, (user, room), &row)?;
+    match shown {
+        Some(shown) => txn.put(tables::STRIPPED, (user, room), shown)?,
+        None => drop(txn.remove(tables::STRIPPED, (user, room))?),
+    }
+    txn.touch(Topic::User(user.to_owned()));
+    Ok(())
 }
 
 /// What a peer shows of a room as a JSON array of stripped events, `own` (the invite or the knock) at its end.

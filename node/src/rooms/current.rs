@@ -93,7 +93,9 @@ fn change_member(
     event: Option<EventShort>,
     position: u64,
 ) -> Result<(), Error> {
-    let before = membership(txn.view(), room, user_id)?.map_or(MembershipState::Leave, |row| row.membership);
+    // A row without an event is an invite or a knock that we heard of outside the room: it was never counted.
+    let before = membership(txn.view(), room, user_id)?.filter(|row| row.event.is_some());
+    let before = before.map_or(MembershipState::Leave, |row| row.membership);
     let after = match event {
         Some(event) => membership_of(&rows::event(txn.view(), event)?),
         None => MembershipState::Leave,
@@ -101,10 +103,10 @@ fn change_member(
     let row = Membership { membership: after.clone(), event, position, forgotten: false };
     txn.put(tables::MEMBERSHIPS, (user_id, room), &row)?;
     txn.touch(Topic::User(user_id.to_owned()));
+    txn.remove(tables::STRIPPED, (user_id, room))?;
     if before == after {
         return Ok(());
     }
-    txn.remove(tables::STRIPPED, (user_id, room))?;
     let mut counts = txn.view().get(tables::ROOM_COUNTS, room)?.unwrap_or_default();
     count(&mut counts, &before, false);
     count(&mut counts, &after, true);

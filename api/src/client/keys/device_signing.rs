@@ -12,7 +12,7 @@ use ruma::api::client::keys::upload_signing_keys::v3::{Request, Response};
 use crate::glue::Args;
 
 pub(crate) async fn handler(accounts: Accounts, keys: Keys, args: Args<Request>) -> Result<Response, Error> {
-    let Args { request, sender, json, path, address } = args;
+    let Args { request, sender, json, path, address, .. } = args;
     let checked = keys.check_signing_keys(&sender.user_id, &request)?;
     let needed = keys.needs_authentication(&sender.user_id, &checked)?;
     if needed {

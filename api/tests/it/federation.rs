@@ -1,0 +1,3 @@
+//! Two and three nodes in one process: what they say to each other over links.
+
+mod rooms;

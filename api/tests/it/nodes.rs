@@ -1,0 +1,196 @@
+//! Several whole nodes in one process, linked over the overlay's memory transport.
+//!
+//! ```ignore
+//! let net = Net::new();
+//! let (a, b) = (net.node().await, net.node().await);
+//! link(&a, &b).await;
+//! ```
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use millpond_api::{Listener, serve};
+use millpond_node::{Supervisor, links::Links};
+use millpond_overlay::{LinkState, transport::memory::MemoryNet};
+use ruma::OwnedServerName;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Answered, TestNode, TestUser};
+
+/// The network that the nodes are in.
+#[derive(Clone, Default)]
+pub struct Net {
+    memory: MemoryNet,
+    next: Arc<AtomicU64>,
+}
+
+/// A node that runs.
+pub struct Running {
+    pub it: TestNode,
+    _supervisor: Supervisor,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl std::ops::Deref for Running {
+    type Target = TestNode;
+    fn deref(&self) -> &TestNode {
+        &self.it
+    }
+}
+
+/// How long anything between two nodes of one process may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Net {
+    /// Starts a node.
+    pub async fn node(&self) -> Running {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let memory = self.memory.clone();
+        let it = TestNode::linked(move |core| {
+            Links::with_transports(core, Arc::new(move |_| Ok(vec![Box::new(memory.transport(number))])))
+        });
+        let supervisor = it.node.start().await.unwrap();
+        let stop = CancellationToken::new();
+        let arrivals = it.node.links.arrivals().unwrap();
+        tokio::spawn(serve(it.node.clone(), vec![Listener::Peers(arrivals)], stop.clone()));
+        Running { it, _supervisor: supervisor, _stop: stop.drop_guard() }
+    }
+
+    /// Two nodes that are contacts.
+    pub async fn pair(&self) -> (Running, Running) {
+        let (a, b) = (self.node().await, self.node().await);
+        link(&a, &b).await;
+        (a, b)
+    }
+}
+
+impl Running {
+    /// The server name.
+    pub fn server(&self) -> OwnedServerName {
+        self.node.core.identity().server_name().to_owned()
+    }
+
+    /// Sends a federation request as this node; gives the status and the JSON.
+    pub async fn ask(&self, other: &Running, method: Method, path: &str, body: impl Into<Bytes>) -> Answered {
+        let request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
+        let answer = self.node.links.request(&other.server(), request, PATIENCE).await.unwrap();
+        (answer.status(), serde_json::from_slice(answer.body()).unwrap_or(Value::Null))
+    }
+
+    /// A question that must be answered.
+    pub async fn get_from(&self, other: &Running, path: &str) -> Value {
+        let (status, json) = self.ask(other, Method::GET, path, "").await;
+        assert_eq!(status, StatusCode::OK, "{path}: {json}");
+        json
+    }
+
+    /// A question that must be refused.
+    pub async fn refused_by(&self, other: &Running, path: &str, status: u16, errcode: &str) {
+        let (found, json) = self.ask(other, Method::GET, path, "").await;
+        assert_eq!((found.as_u16(), json["errcode"].as_str()), (status, Some(errcode)), "{path}: {json}");
+    }
+
+    /// Makes a room.
+    pub async fn room(&self, user: &TestUser, body: Value) -> String {
+        let made = self.ok(self.post(user, "/_matrix/client/v3/createRoom", body)).await;
+        made["room_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Invites somebody.
+    pub async fn invite(&self, user: &TestUser, room: &str, target: &TestUser) {
+        let path = format!("/_matrix/client/v3/rooms/{}/invite", encoded(room));
+        self.ok(self.post(user, &path, json!({ "user_id": target.id }))).await;
+    }
+
+    /// Waits for an invite and takes it.
+    pub async fn accept(&self, user: &TestUser, room: &str) {
+        self.until_membership(user, room, "invite").await;
+        self.ok(self.post(user, &format!("/_matrix/client/v3/join/{}", encoded(room)), json!({}))).await;
+    }
+
+    /// Sends a text; gives the event id.
+    pub async fn say(&self, user: &TestUser, room: &str, text: &str) -> String {
+        let txn = rand_txn();
+        let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}", encoded(room));
+        let sent = self.ok(self.put(user, &path, json!({ "msgtype": "m.text", "body": text }))).await;
+        sent["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a text can be read.
+    pub async fn until_read(&self, user: &TestUser, room: &str, text: &str) {
+        let found = async || self.texts(user, room).await.iter().any(|found| found == text);
+        until(&format!("{text:?} is read"), found).await;
+    }
+
+    /// The texts of a room, the newest first.
+    pub async fn texts(&self, user: &TestUser, room: &str) -> Vec<String> {
+        let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=100", encoded(room));
+        let (status, json) = self.get(user, &path).await;
+        if status != StatusCode::OK {
+            return Vec::new();
+        }
+        let texts = json["chunk"].as_array().unwrap().iter();
+        texts.filter_map(|event| event["content"]["body"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Waits until a user has a membership, by this node's rows.
+    pub async fn until_membership(&self, user: &TestUser, room: &str, wanted: &str) {
+        let reached = async || self.membership(user, room).as_deref() == Some(wanted);
+        until(&format!("{} is {wanted}", user.id), reached).await;
+    }
+
+    /// A user's membership, by this node's rows.
+    pub fn membership(&self, user: &TestUser, room: &str) -> Option<String> {
+        let room = ruma::RoomId::parse(room).unwrap();
+        let snapshot = self.node.core.snapshot().unwrap();
+        let view = snapshot.view();
+        let short = millpond_node::rooms::rows::room_short(view, &room).unwrap()?;
+        let row = millpond_node::rooms::current::membership(view, short, &user.id).unwrap()?;
+        Some(row.membership.to_string())
+    }
+}
+
+/// Makes two nodes contacts, and waits until both know it.
+pub async fn link(a: &Running, b: &Running) {
+    let offer = a.node.links.offer().await.unwrap();
+    b.node.links.add(&offer.link).await.unwrap();
+    let overlay = a.node.links.overlay().await.unwrap().clone();
+    until("the offer is answered", async || {
+        overlay.links().iter().any(|link| {
+            link.state == LinkState::AwaitsUs && link.peer.as_ref().is_some_and(|peer| peer.as_str() == b.server())
+        })
+    })
+    .await;
+    a.node.links.confirm(b.server().as_str()).await.unwrap();
+    for (one, other) in [(a, b), (b, a)] {
+        until("the link is up", async || one.node.peers.is_linked(&other.server()).unwrap()).await;
+    }
+}
+
+/// Waits for something that takes a few messages between nodes.
+pub async fn until(what: &str, reached: impl AsyncFn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !reached().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "not within {PATIENCE:?}: {what}");
+}
+
+/// An id as a part of a path.
+pub fn encoded(id: &str) -> String {
+    id.replace('!', "%21").replace('$', "%24").replace(':', "%3A").replace('@', "%40").replace('#', "%23")
+}
+
+fn rand_txn() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,97 @@
+//! What other servers may ask of this node: the server side of the server-server API, behind the one federation router
+//! (overlay.md section 7). Who asks is proven before anything here is called: it is the link's peer.
+
+use std::sync::Arc;
+
+use millpond_store::{
+    View,
+    rows::{Room, RoomShort},
+    tables,
+};
+use ruma::{OwnedServerName, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent};
+
+use crate::{
+    Core, Error,
+    inbox::Inbox,
+    keys::{Audience, Keys},
+    links::{LinkClass, Links},
+    memberships::Memberships,
+    rooms::{current, rows},
+};
+
+mod documents;
+mod history;
+mod introduce;
+mod invite;
+mod limits;
+mod member_events;
+mod queries;
+mod room_state;
+mod sight;
+mod transaction;
+
+pub use self::{invite::Invite, member_events::Template};
+pub use millpond_overlay::INTRO_PATH;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The link's peer.
+    pub server: OwnedServerName,
+    /// What the link allows it.
+    pub class: LinkClass,
+}
+
+impl Origin {
+    /// About whose keys and devices it may ask.
+    pub fn audience(&self) -> Audience {
+        match self.class {
+            LinkClass::Contact => Audience::Contact,
+            LinkClass::Room => Audience::CoMembers,
+        }
+    }
+}
+
+/// Answers to other servers. Cloning is cheap.
+#[derive(Clone)]
+pub struct Federation {
+    core: Core,
+    links: Links,
+    inbox: Inbox,
+    memberships: Memberships,
+    /// End-to-end encryption keys, for the questions about them.
+    pub keys: Keys,
+    limits: Arc<limits::Limits>,
+}
+
+impl Federation {
+    /// The service over the others.
+    pub fn new(core: Core, links: Links, inbox: Inbox, memberships: Memberships, keys: Keys) -> Self {
+        let limits = Arc::new(limits::Limits::new(core.clock().clone(), core.config().rate_limits));
+        Self { core, links, inbox, memberships, keys, limits }
+    }
+
+    /// A room in which a user of ours is, or 404.
+    fn resident(&self, view: View<'_>, room_id: &RoomId) -> Result<(RoomShort, Room), Error> {
+        let unknown = || Error::not_found("this server is not in that room");
+        let (short, room) = rows::room(view, room_id)?.ok_or_else(unknown)?;
+        if !is_in(view, short, self.core.identity().server_name())? {
+            return Err(unknown());
+        }
+        Ok((short, room))
+    }
+}
+
+/// Whether a server has a joined user in a room.
+fn is_in(view: View<'_>, room: RoomShort, server: &ServerName) -> Result<bool, Error> {
+    Ok(view.get(tables::ROOM_SERVERS, (room, server))?.is_some_and(|members| members > 0))
+}
+
+/// That the room's access list lets the server take part.
+fn check_acl(view: View<'_>, room: RoomShort, server: &ServerName) -> Result<(), Error> {
+    let acl: Option<RoomServerAclEventContent> = current::content(view, room, "m.room.server_acl", "")?;
+    if acl.is_none_or(|acl| acl.is_allowed(server)) {
+        return Ok(());
+    }
+    Err(Error::forbidden("your server is shut out of this room by its access list"))
+}

@@ -1,0 +1,76 @@
+//! Introductions that a peer brings: for us, or for another member of the room to whom we carry them (overlay.md section 2).
+//! Whoever is not joined to the room is refused, and so is a carrier that is not.
+
+use std::time::Duration;
+
+use millpond_mailbox::introduction::Introduction;
+use millpond_overlay::Overlay;
+use ruma::{OwnedServerName, RoomId, ServerName};
+use tokio::time::Instant;
+
+use super::{Federation, Origin, is_in, limits::Act};
+use crate::{Error, peers::is_linked};
+
+/// For reaching the one whom it is for.
+const CARRY: Duration = Duration::from_secs(30);
+
+impl Federation {
+    /// Takes or carries an introduction.
+    ///
+    /// # Errors
+    /// 400 for bytes that are none, 403 unless all who take part are joined to the room, 429 for too many, 504 when the
+    /// other cannot be reached.
+    pub async fn introduction(&self, origin: &Origin, bytes: &[u8]) -> Result<(), Error> {
+        let intro = Introduction::from_bytes(bytes).map_err(|e| Error::invalid_param(e.to_string()))?;
+        let room_id = RoomId::parse(intro.room_id()).map_err(|_| refused())?;
+        let to = OwnedServerName::try_from(intro.to().as_str()).map_err(|_| refused())?;
+        self.check_joined(&room_id, &origin.server)?;
+        self.check_joined(&room_id, &to)?;
+        let overlay = self.links.overlay().await?;
+        if self.core.identity().is_ours(&to) {
+            return self.take_introduction(overlay, origin, &room_id, intro).await;
+        }
+        self.limits.take(&origin.server, Act::Carry)?;
+        {
+            let snapshot = self.core.snapshot()?;
+            if !is_linked(snapshot.view(), &to)? {
+                return Err(refused());
+            }
+        }
+        let carried = overlay.carry(intro.to(), &intro, Instant::now() + CARRY).await;
+        carried.map_err(|e| Error::unreachable(e.to_string()))
+    }
+
+    async fn take_introduction(
+        &self,
+        overlay: &Overlay,
+        origin: &Origin,
+        room_id: &RoomId,
+        intro: Introduction,
+    ) -> Result<(), Error> {
+        let carrier = intro_carrier(&origin.server)?;
+        let opened = overlay.open_introduction(intro).await.map_err(|e| Error::invalid_param(e.to_string()))?;
+        let peer = OwnedServerName::try_from(opened.peer().as_str()).map_err(|_| refused())?;
+        self.check_joined(room_id, &peer)?;
+        overlay.take_introduction(&carrier, opened).await.map_err(|e| Error::forbidden(e.to_string()))
+    }
+
+    /// That a server is joined to a room in which we are.
+    fn check_joined(&self, room_id: &RoomId, server: &ServerName) -> Result<(), Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let (room, _) = self.resident(view, room_id).map_err(|error| match error {
+            Error::Matrix { .. } => refused(),
+            error => error,
+        })?;
+        if is_in(view, room, server)? { Ok(()) } else { Err(refused()) }
+    }
+}
+
+fn intro_carrier(server: &ServerName) -> Result<millpond_mailbox::name::NodeName, Error> {
+    millpond_mailbox::name::NodeName::parse(server.as_str()).map_err(|_| refused())
+}
+
+fn refused() -> Error {
+    Error::forbidden("introductions are taken and carried between joined members of one room only")
+}

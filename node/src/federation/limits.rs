@@ -1,0 +1,86 @@
+//! How often a peer may do what costs others something: invites and carried introductions (overlay.md section 2).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::StatusCode;
+use ruma::{
+    OwnedServerName, ServerName,
+    api::error::{ErrorKind, LimitExceededErrorData, RetryAfter},
+};
+
+use crate::{Error, clock::Clock};
+
+/// What is counted, each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Act {
+    /// An invite for a user of ours.
+    Invite,
+    /// An introduction that we are asked to carry.
+    Carry,
+}
+
+impl Act {
+    /// How many one peer may do in [`WINDOW`].
+    fn most(self) -> usize {
+        match self {
+            Self::Invite => 20,
+            // A link takes two messages each way.
+            Self::Carry => 80,
+        }
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(3600);
+/// Peers that are counted at once; with more the oldest counts are forgotten. Linked peers are far fewer.
+const CAPACITY: usize = 10_000;
+
+/// The counts, in memory: a restart forgives.
+pub(super) struct Limits {
+    clock: Clock,
+    on: bool,
+    done_at_ms: Mutex<HashMap<(OwnedServerName, Act), VecDeque<u64>>>,
+}
+
+impl Limits {
+    pub(super) fn new(clock: Clock, on: bool) -> Self {
+        Self { clock, on, done_at_ms: Mutex::default() }
+    }
+
+    /// Counts an act.
+    ///
+    /// # Errors
+    /// 429 `M_LIMIT_EXCEEDED` with the time to wait.
+    pub(super) fn take(&self, peer: &ServerName, act: Act) -> Result<(), Error> {
+        if !self.on {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        let window_ms = u64::try_from(WINDOW.as_millis()).expect("an hour has few milliseconds");
+        let mut counts = self.done_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= CAPACITY {
+            counts.retain(|_, done| done.back().is_some_and(|at| at + window_ms > now_ms));
+        }
+        let done = counts.entry((peer.to_owned(), act)).or_default();
+        while done.front().is_some_and(|at| at + window_ms <= now_ms) {
+            done.pop_front();
+        }
+        match done.front() {
+            Some(first) if done.len() >= act.most() => Err(exceeded(first + window_ms - now_ms)),
+            _ => {
+                done.push_back(now_ms);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn exceeded(wait_ms: u64) -> Error {
+    let mut data = LimitExceededErrorData::new();
+    data.retry_after = Some(RetryAfter::Delay(Duration::from_millis(wait_ms)));
+    let message = format!("too often within an hour: wait {} seconds", wait_ms.div_ceil(1000));
+    Error::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
+}

@@ -1,0 +1,63 @@
+//! `/send`: the PDUs are staged, and what must not be lost of the EDUs is written, in one commit; then the peer is
+//! answered. What the PDUs are worth is found out afterwards (inbox).
+
+use millpond_store::WriteTxn;
+use ruma::{
+    ServerName,
+    api::federation::transactions::edu::{DirectDeviceContent, Edu},
+};
+
+use super::{Federation, Origin};
+use crate::{
+    Error,
+    inbox::Transaction,
+    keys::{apply_device_list_update, apply_signing_key_update, shares_room_with},
+    links::LinkClass,
+    to_device::receive_direct_to_device,
+};
+
+impl Federation {
+    /// Takes a transaction; on return it is durable. EDUs that are malformed, or about users of another server, are left
+    /// out. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// As [`crate::inbox::Inbox::receive`].
+    pub async fn receive(&self, origin: &Origin, txn_id: &str, transaction: Transaction) -> Result<(), Error> {
+        let edus: Vec<Edu> = transaction.edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
+        let from = origin.clone();
+        let write = move |txn: &mut WriteTxn<'_>| edus.iter().try_for_each(|edu| apply(txn, &from, edu));
+        self.inbox.receive(&origin.server, txn_id, transaction, write).await
+    }
+}
+
+fn apply(txn: &mut WriteTxn<'_>, origin: &Origin, edu: &Edu) -> Result<(), millpond_store::Error> {
+    match edu {
+        Edu::DirectToDevice(message) => {
+            let allowed = allowed(txn, origin, message)?;
+            receive_direct_to_device(txn, &origin.server, &allowed).map(drop)
+        }
+        Edu::DeviceListUpdate(update) => apply_device_list_update(txn, &origin.server, update).map(drop),
+        Edu::SigningKeyUpdate(update) => apply_signing_key_update(txn, &origin.server, update).map(drop),
+        // Presence is off in overlay rooms (overlay.md section 5).
+        _ => Ok(()),
+    }
+}
+
+/// A contact writes to whom it likes; another peer to those who share a room with it.
+fn allowed(
+    txn: &WriteTxn<'_>,
+    origin: &Origin,
+    message: &DirectDeviceContent,
+) -> Result<DirectDeviceContent, millpond_store::Error> {
+    let mut message = message.clone();
+    if origin.class == LinkClass::Contact {
+        return Ok(message);
+    }
+    let server: &ServerName = &origin.server;
+    for user in message.messages.keys().cloned().collect::<Vec<_>>() {
+        if !shares_room_with(txn.view(), &user, server)? {
+            message.messages.remove(&user);
+        }
+    }
+    Ok(message)
+}
