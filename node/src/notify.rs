@@ -51,6 +51,10 @@ impl Notifier {
 
     /// Wakes those who wait for topics, without a commit (typing).
     pub fn wake(&self, topics: &[Topic]) {
+        // The outbox looks at every commit; what it owes without one is as good as a commit.
+        if topics.iter().any(|topic| matches!(topic, Topic::Outbox(_))) {
+            self.position.send_modify(|_| {});
+        }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in topics {
             match waiting.get(topic).map(Weak::upgrade) {

@@ -13,6 +13,8 @@ use crate::{
     Core, Error,
     keys::device_list_edus,
     peers::{self, PeerError, Peers},
+    receipts::owes_receipts,
+    typing::Typing,
 };
 
 mod batch;
@@ -26,6 +28,7 @@ use schedule::{InEvent, Schedule};
 pub struct Outbox {
     core: Core,
     peers: Peers,
+    typing: Typing,
 }
 
 /// How long a peer may take to stage a transaction.
@@ -43,9 +46,9 @@ enum Delivery {
 }
 
 impl Outbox {
-    /// The service over peers.
-    pub fn new(core: Core, peers: Peers) -> Self {
-        Self { core, peers }
+    /// The service over peers; `typing` knows who types here.
+    pub fn new(core: Core, peers: Peers, typing: Typing) -> Self {
+        Self { core, peers, typing }
     }
 
     /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.
@@ -105,7 +108,11 @@ impl Outbox {
         let view = snapshot.view();
         let mut servers = Vec::new();
         for server in peers::linked_servers(view)? {
-            if view.any(tables::OUTBOX, (&*server,))? || !device_list_edus(view, &server, 1)?.edus.is_empty() {
+            if view.any(tables::OUTBOX, (&*server,))?
+                || owes_receipts(view, self.core.identity(), &server)?
+                || !device_list_edus(view, &server, 1)?.edus.is_empty()
+                || !self.typing.edus(view, &server, 1)?.edus.is_empty()
+            {
                 servers.push(server);
             }
         }

@@ -9,12 +9,9 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
-    api::federation::transactions::edu::{ReceiptContent, ReceiptData, ReceiptMap},
-    events::{
-        AnySyncEphemeralRoomEvent,
-        receipt::{Receipt, ReceiptThread},
-    },
+    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    api::federation::transactions::edu::ReceiptContent,
+    events::{AnySyncEphemeralRoomEvent, receipt::ReceiptThread},
     serde::Raw,
 };
 use serde_json::{Value, json};
@@ -25,6 +22,10 @@ use crate::{
     rooms::{current, rows},
     shared_rooms, threads,
 };
+
+mod owed;
+
+pub use owed::{ReceiptEdus, owes_receipts, receipt_edus, receipts_delivered};
 
 /// The receipts of all users that we know of. Cloning is cheap.
 #[derive(Clone)]
@@ -125,11 +126,12 @@ impl Receipts {
                 Ok::<_, Error>((room, forward, marker))
             },
             move |(room, forward, marker): (RoomShort, Vec<Mark>, Option<OwnedEventId>), txn| {
+                let before = txn.position().0;
                 for mark in &forward {
                     put(txn, room, &user, mark, now)?;
                 }
                 if forward.iter().any(|mark| mark.kind == Kind::Read) {
-                    wake_peers(&core, txn, room)?;
+                    owed::owe(txn, core.identity(), room, before)?;
                 }
                 if let Some(event_id) = marker {
                     let content = json!({ "event_id": event_id }).to_string();
@@ -250,33 +252,6 @@ pub fn since(
     Ok(Some(event.cast_unchecked()))
 }
 
-/// The public receipts of our users in a room that changed after a position: the contents of `m.receipt` EDUs. A content
-/// has room for one receipt of a user, so there is one content for each thread.
-///
-/// # Errors
-/// Storage errors.
-pub fn edus(core: &Core, view: View<'_>, room: RoomShort, since: Position) -> Result<Vec<ReceiptContent>, Error> {
-    let mut threads: BTreeMap<String, BTreeMap<OwnedUserId, ReceiptData>> = BTreeMap::new();
-    let (from, to) = (Bound::Excluded((room, since.0)), Bound::Included((room, u64::MAX)));
-    for entry in view.range(tables::RECEIPT_LOG, from, to)? {
-        let (_, key) = entry?;
-        if key.kind != Kind::Read.as_str() || !core.identity().is_our_user(&key.user_id) {
-            continue;
-        }
-        let Some(row) = view.get(tables::RECEIPTS, (room, &key.user_id, &key.kind, &key.thread))? else { continue };
-        let mut receipt = Receipt::new(MilliSecondsSinceUnixEpoch(UInt::new_saturating(row.ts_ms)));
-        receipt.thread = thread_of(&key.thread);
-        let data = ReceiptData::new(receipt, vec![row.event_id]);
-        threads.entry(key.thread).or_default().insert(key.user_id, data);
-    }
-    if threads.is_empty() {
-        return Ok(Vec::new());
-    }
-    let room_id = rows::room_id(view, room)?;
-    let content = |read| ReceiptContent::new(BTreeMap::from([(room_id.clone(), ReceiptMap::new(read))]));
-    Ok(threads.into_values().map(content).collect())
-}
-
 /// Whether a receipt is new; one that would move backwards is not.
 fn moves_forward(view: View<'_>, room: RoomShort, user: &UserId, mark: &Mark) -> Result<bool, Error> {
     let (event, at) = in_timeline(view, room, &mark.event_id)?;
@@ -346,16 +321,6 @@ fn put(
     match mark.kind {
         Kind::Read => txn.touch(Topic::Room(room)),
         Kind::ReadPrivate => txn.touch(Topic::User(user.to_owned())),
-    }
-    Ok(())
-}
-
-fn wake_peers(core: &Core, txn: &mut WriteTxn<'_>, room: RoomShort) -> Result<(), millpond_store::Error> {
-    let servers: Vec<_> = txn.view().scan(tables::ROOM_SERVERS, (room,))?.collect::<Result<_, _>>()?;
-    for ((_, server), _) in servers {
-        if !core.identity().is_ours(&server) {
-            txn.touch(Topic::Outbox(server));
-        }
     }
     Ok(())
 }

@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use millpond_store::{Topic, rows::RoomShort, tables};
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use millpond_store::{Topic, View, rows::RoomShort, tables};
+use ruma::{
+    OwnedServerName, OwnedUserId, RoomId, ServerName, UserId,
+    api::federation::transactions::edu::{Edu, TypingContent},
+};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Core, Error, shared_rooms};
+use crate::{Core, Error, rooms::rows, shared_rooms};
 
 /// Who is typing in which room. Cloning is cheap.
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub struct Typing {
 struct State {
     serial: u64,
     rooms: HashMap<RoomShort, Room>,
+    /// Up to which change each peer was told.
+    told: HashMap<OwnedServerName, u64>,
 }
 
 #[derive(Default)]
@@ -36,16 +41,30 @@ struct Room {
     changed: u64,
     typing: BTreeMap<OwnedUserId, Instant>,
     /// The last change of each local user: what peers are told.
-    ours: BTreeMap<OwnedUserId, u64>,
+    ours: BTreeMap<OwnedUserId, OwnChange>,
 }
 
-/// A change by a local user that peers should hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnChange {
-    /// The user.
-    pub user_id: OwnedUserId,
-    /// Whether the user types now.
-    pub typing: bool,
+/// A change by a local user.
+#[derive(Clone, Copy)]
+struct OwnChange {
+    serial: u64,
+    at: Instant,
+}
+
+/// `m.typing` EDUs of one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct TypingEdus {
+    /// JSON of each.
+    pub edus: Vec<String>,
+    /// The last change that they tell of.
+    last: u64,
+}
+
+impl TypingEdus {
+    /// Tells one set of changes from another that reads the same.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
 }
 
 impl Typing {
@@ -102,12 +121,46 @@ impl Typing {
         }
     }
 
-    /// What local users changed in a room after `since`: each becomes an `m.typing` EDU.
-    pub fn own_changes(&self, room: RoomShort, since: u64) -> Vec<OwnChange> {
+    /// At most `limit` EDUs of what our users changed and a server has not heard of, the oldest change first.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn edus(&self, view: View<'_>, destination: &ServerName, limit: usize) -> Result<TypingEdus, Error> {
+        let mut news = self.news(destination);
+        news.sort_by_key(|(serial, ..)| *serial);
+        let mut found = TypingEdus::default();
+        for (serial, room, user, typing) in news {
+            if found.edus.len() == limit {
+                break;
+            }
+            found.last = serial;
+            if !view.contains(tables::ROOM_SERVERS, (room, destination))? {
+                continue;
+            }
+            let content = TypingContent::new(rows::room_id(view, room)?, user, typing);
+            let edu = serde_json::to_string(&Edu::Typing(content));
+            found.edus.push(edu.map_err(|e| Error::internal(format!("typing is no JSON: {e}")))?);
+        }
+        Ok(found)
+    }
+
+    /// Notes that a server has what it was sent.
+    pub fn delivered(&self, destination: &ServerName, sent: &TypingEdus) {
+        if sent.last > 0 {
+            self.lock().told.insert(destination.to_owned(), sent.last);
+        }
+    }
+
+    fn news(&self, destination: &ServerName) -> Vec<(u64, RoomShort, OwnedUserId, bool)> {
         let state = self.lock();
-        let Some(known) = state.rooms.get(&room) else { return Vec::new() };
-        let changed = known.ours.iter().filter(|(_, serial)| **serial > since);
-        changed.map(|(user, _)| OwnChange { user_id: user.clone(), typing: known.typing.contains_key(user) }).collect()
+        let told = state.told.get(destination).copied().unwrap_or_default();
+        let mut news = Vec::new();
+        for (room, known) in &state.rooms {
+            for (user, change) in known.ours.iter().filter(|(_, change)| change.serial > told) {
+                news.push((change.serial, *room, user.clone(), known.typing.contains_key(user)));
+            }
+        }
+        news
     }
 
     /// Ends what nobody ended, and wakes who waits for the room; the only place that does, so that no end goes unseen.
@@ -149,7 +202,7 @@ impl Typing {
         }
         known.changed = serial;
         if ours {
-            known.ours.insert(user.to_owned(), serial);
+            known.ours.insert(user.to_owned(), OwnChange { serial, at: Instant::now() });
         }
         state.serial = serial;
         true
@@ -182,7 +235,7 @@ impl State {
         let ours = &mut known.ours;
         known.typing.retain(|user, end| {
             if *end <= now {
-                ours.entry(user.clone()).and_modify(|changed| *changed = serial);
+                ours.entry(user.clone()).and_modify(|changed| *changed = OwnChange { serial, at: now });
             }
             *end > now
         });
@@ -198,6 +251,11 @@ impl State {
     fn expire_all(&mut self, now: Instant) -> (Vec<RoomShort>, Option<Instant>) {
         let rooms: Vec<_> = self.rooms.keys().copied().collect();
         let ended = rooms.into_iter().filter(|room| self.expire(*room, now)).collect();
+        // A peer that was away longer has forgotten who typed.
+        for room in self.rooms.values_mut() {
+            let typing = &room.typing;
+            room.ours.retain(|user, change| typing.contains_key(user) || change.at + REMOTE_TIMEOUT > now);
+        }
         let next = self.rooms.values().flat_map(|room| room.typing.values()).min().copied();
         (ended, next)
     }
@@ -207,11 +265,6 @@ impl Room {
     fn users(&self) -> Vec<OwnedUserId> {
         self.typing.keys().cloned().collect()
     }
-}
-
-/// The content of an `m.typing` EDU to peers.
-pub fn edu(room_id: OwnedRoomId, change: OwnChange) -> ruma::api::federation::transactions::edu::TypingContent {
-    ruma::api::federation::transactions::edu::TypingContent::new(room_id, change.user_id, change.typing)
 }
 
 /// A client may not make itself type for longer than this in one go.

@@ -82,6 +82,9 @@ tables! {
     /// Receipts in the order of their commits.
     RECEIPT_LOG: (RoomShort, u64) => ReceiptKey;
 
+    /// From which position on a server has not heard of the receipts of our users in a room: (server, room).
+    RECEIPTS_OWED: (OwnedServerName, RoomShort) => u64;
+
     // What users keep.
 
     /// Account data: (user, room id or empty, type).

@@ -18,7 +18,10 @@ use crate::{
     Error,
     inbox::{MAX_EDUS, MAX_PDUS},
     keys::{DeviceEdus, device_list_edus},
-    peers, rooms,
+    peers,
+    receipts::{ReceiptEdus, receipt_edus},
+    rooms,
+    typing::TypingEdus,
 };
 
 /// One delivery.
@@ -42,6 +45,10 @@ pub(super) struct Transaction {
     pub(super) positions: Vec<u64>,
     /// Of device lists a peer that was away needs the latest, not all: chosen by cursor when they are sent.
     pub(super) devices: DeviceEdus,
+    /// Of receipts likewise.
+    pub(super) receipts: ReceiptEdus,
+    /// And of typing.
+    pub(super) typing: TypingEdus,
 }
 
 #[derive(Serialize)]
@@ -85,22 +92,28 @@ impl Outbox {
             positions.push(position);
         }
         let devices = device_list_edus(view, server, MAX_EDUS - content.edus.len())?;
-        for json in &devices.edus {
+        let room = MAX_EDUS.saturating_sub(content.edus.len() + devices.edus.len());
+        let receipts = receipt_edus(view, self.core.identity(), server, room)?;
+        let typing = self.typing.edus(view, server, room.saturating_sub(receipts.edus.len()))?;
+        for json in devices.edus.iter().chain(&receipts.edus).chain(&typing.edus) {
             content.edus.push(raw_json(json.clone())?);
         }
         if content.pdus.is_empty() && content.edus.is_empty() {
             return Ok(None);
         }
-        self.transaction(&content, positions, devices).map(|txn| Some(Batch::Transaction(txn)))
+        let (txn_id, body) = self.serialise(&content, &typing)?;
+        Ok(Some(Batch::Transaction(Transaction { txn_id, body, positions, devices, receipts, typing })))
     }
 
-    fn transaction(&self, content: &Content, positions: Vec<u64>, devices: DeviceEdus) -> Result<Transaction, Error> {
+    fn serialise(&self, content: &Content, typing: &TypingEdus) -> Result<(String, Vec<u8>), Error> {
         let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
-        let digest = Sha256::digest(serde_json::to_vec(content).map_err(failed)?);
+        // Who types, stops and types again says the same twice, and the peer must not take it for a repetition.
+        let digest = Sha256::new().chain_update(serde_json::to_vec(content).map_err(failed)?);
+        let digest = digest.chain_update(typing.last().to_be_bytes()).finalize();
         let body =
             Body { origin: self.core.identity().server_name(), origin_server_ts: self.core.clock().now_ms(), content };
         let body = serde_json::to_vec(&body).map_err(failed)?;
-        Ok(Transaction { txn_id: BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body, positions, devices })
+        Ok((BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body))
     }
 }
 

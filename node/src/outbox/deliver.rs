@@ -17,6 +17,7 @@ use crate::{
     Error,
     keys::{DeviceEdus, device_lists_delivered},
     peers::PeerError,
+    receipts::{ReceiptEdus, receipts_delivered},
     rooms,
 };
 
@@ -67,10 +68,13 @@ impl Outbox {
 
     /// Removes the rows of a batch that the peer has staged, in one commit.
     pub(super) async fn forget(&self, server: &ServerName, batch: Batch) -> Result<(), Error> {
-        let server = server.to_owned();
-        let (positions, devices) = match batch {
-            Batch::Transaction(transaction) => (transaction.positions, transaction.devices),
-            Batch::Invite { position, .. } => (vec![position], DeviceEdus::default()),
+        let (server, core) = (server.to_owned(), self.core.clone());
+        let (positions, devices, receipts) = match batch {
+            Batch::Transaction(transaction) => {
+                self.typing.delivered(&server, &transaction.typing);
+                (transaction.positions, transaction.devices, transaction.receipts)
+            }
+            Batch::Invite { position, .. } => (vec![position], DeviceEdus::default(), ReceiptEdus::default()),
         };
         let forget = job(
             |_| Ok::<_, Error>(()),
@@ -78,6 +82,7 @@ impl Outbox {
                 for position in &positions {
                     txn.remove(tables::OUTBOX, (&*server, *position))?;
                 }
+                receipts_delivered(txn, core.identity(), &server, &receipts)?;
                 device_lists_delivered(txn, &server, &devices)
             },
         );

@@ -3,7 +3,7 @@ use ruma::{
     api::error::ErrorKind,
     event_id,
     events::receipt::ReceiptThread::{Main, Thread, Unthreaded},
-    user_id,
+    server_name, user_id,
 };
 use serde_json::Value;
 
@@ -60,8 +60,8 @@ async fn a_private_receipt_is_for_its_owner_only() {
     receipts.set(&room.bob, &room.room_id, Kind::ReadPrivate, &event, Unthreaded).await.unwrap();
     assert_eq!(seen(&room, before, &room.alice), None);
     assert!(seen(&room, before, &room.bob).is_some());
-    let snapshot = room.core.snapshot().unwrap();
-    assert!(edus(&room.core, snapshot.view(), room.short(), before).unwrap().is_empty());
+    let there = server_name!("there");
+    assert!(!owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there).unwrap());
 }
 
 #[tokio::test]
@@ -94,22 +94,72 @@ async fn the_fully_read_marker_is_room_account_data_and_moves_forward() {
     assert!(seen(&room, Position(0), &room.alice).unwrap().get(one.as_str()).is_some());
 }
 
+/// Puts the server `there` into the room.
+async fn with_peer(room: &Room) {
+    let short = room.short();
+    let there = server_name!("there");
+    let join = job(|_| Ok::<_, Error>(()), move |(), txn| txn.put(tables::ROOM_SERVERS, (short, there), &1));
+    room.core.write(join).await.unwrap();
+}
+
+/// The receipts owed to `there`, which are then delivered.
+async fn deliver(room: &Room, limit: usize) -> Vec<ReceiptContent> {
+    let there = server_name!("there");
+    let sent = receipt_edus(room.core.snapshot().unwrap().view(), room.core.identity(), there, limit).unwrap();
+    let edus = sent.edus.iter().map(|json| serde_json::from_str::<Value>(json).unwrap());
+    let contents = edus.map(|edu| serde_json::from_value(edu["content"].clone()).unwrap()).collect();
+    let core = room.core.clone();
+    let delivered = job(
+        |_| Ok::<_, Error>(()),
+        move |(), txn| receipts_delivered(txn, core.identity(), server_name!("there"), &sent),
+    );
+    room.core.write(delivered).await.unwrap();
+    contents
+}
+
 #[tokio::test]
-async fn a_peer_gets_our_receipts_and_only_its_own_users_are_believed() {
+async fn a_peer_gets_the_latest_receipts_once() {
     let (room, receipts) = room().await;
+    with_peer(&room).await;
+    let (one, two) = (room.say(&room.alice, "one").await, room.say(&room.alice, "two").await);
+    for event in [&one, &two] {
+        receipts.set(&room.bob, &room.room_id, Kind::Read, event, Unthreaded).await.unwrap();
+    }
+    receipts.set(&room.bob, &room.room_id, Kind::Read, &one, Main).await.unwrap();
+    let first = deliver(&room, 1).await;
+    assert_eq!(first[0].receipts[&room.room_id].read[&room.bob].event_ids, [two]);
+    let second = deliver(&room, 9).await;
+    assert_eq!((second.len(), &second[0].receipts[&room.room_id].read[&room.bob].data.thread), (1, &Main));
+    assert!(deliver(&room, 9).await.is_empty());
+    let there = server_name!("there");
+    assert!(!owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there).unwrap());
+}
+
+#[tokio::test]
+async fn a_peer_that_left_hears_no_more() {
+    let (room, receipts) = room().await;
+    with_peer(&room).await;
     let event = room.say(&room.alice, "one").await;
     receipts.set(&room.bob, &room.room_id, Kind::Read, &event, Unthreaded).await.unwrap();
-    let content = {
-        let snapshot = room.core.snapshot().unwrap();
-        edus(&room.core, snapshot.view(), room.short(), Position(0)).unwrap().remove(0)
-    };
-    assert_eq!(content.receipts[&room.room_id].read[&room.bob].event_ids, [event.clone()]);
+    let short = room.short();
+    let leave =
+        job(|_| Ok::<_, Error>(()), move |(), txn| txn.remove(tables::ROOM_SERVERS, (short, server_name!("there"))));
+    room.core.write(leave).await.unwrap();
+    assert!(deliver(&room, 9).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_peer_is_believed_about_its_own_users_only() {
+    let (room, receipts) = room().await;
+    with_peer(&room).await;
+    let event = room.say(&room.alice, "one").await;
+    receipts.set(&room.bob, &room.room_id, Kind::Read, &event, Unthreaded).await.unwrap();
+    let mut content = deliver(&room, 9).await.remove(0);
     let before = position(&room);
-    let mut forged = content.clone();
     let receipt = content.receipts[&room.room_id].read[&room.bob].clone();
-    forged.receipts.get_mut(&room.room_id).unwrap().read.insert(room.alice.clone(), receipt);
-    receipts.receive(ruma::server_name!("there"), forged.clone()).await.unwrap();
+    content.receipts.get_mut(&room.room_id).unwrap().read.insert(room.alice.clone(), receipt);
+    receipts.receive(server_name!("there"), content.clone()).await.unwrap();
     assert_eq!(seen(&room, before, &room.bob), None);
-    receipts.receive(room.alice.server_name(), forged).await.unwrap();
+    receipts.receive(room.alice.server_name(), content).await.unwrap();
     assert!(seen(&room, before, &room.bob).unwrap()[event.as_str()]["m.read"].get(room.alice.as_str()).is_some());
 }

@@ -1,5 +1,8 @@
-use millpond_store::{job, rows::Membership};
-use ruma::{events::room::member::MembershipState, room_id, user_id};
+use millpond_store::{
+    job,
+    rows::{Membership, Room},
+};
+use ruma::{events::room::member::MembershipState, room_id, server_name, user_id};
 
 use super::*;
 use crate::testing;
@@ -12,8 +15,11 @@ async fn service() -> Typing {
     let write = job(
         |_| Ok::<_, Error>(()),
         |(), txn| {
+            let room =
+                Room { room_id: room_id!("!r:here").to_owned(), version: ruma::RoomVersionId::V12, overlay: true };
+            txn.put(tables::ROOMS, ROOM, &room)?;
             txn.put(tables::ROOM_IDS, room_id!("!r:here"), &ROOM)?;
-            txn.put(tables::ROOM_SERVERS, (ROOM, ruma::server_name!("there")), &1)?;
+            txn.put(tables::ROOM_SERVERS, (ROOM, server_name!("there")), &1)?;
             for user in [user_id!("@alice:here"), user_id!("@bob:there")] {
                 let row = Membership { membership: MembershipState::Join, event: None, position: 1, forgotten: false };
                 txn.put(tables::MEMBERSHIPS, (user, ROOM), &row)?;
@@ -70,7 +76,7 @@ async fn typing_ends_by_itself_and_wakes_the_room_and_the_peers() {
     let running = tokio::spawn(async move { runner.run().await });
     typing.set(alice(), room_id!("!r:here"), TEN).unwrap();
     let seen = typing.serial();
-    let waiting = [Topic::Room(ROOM), Topic::Outbox(ruma::server_name!("there").to_owned())];
+    let waiting = [Topic::Room(ROOM), Topic::Outbox(server_name!("there").to_owned())];
     for waiting in waiting.map(|topic| typing.core.notifier().register([topic])) {
         waiting.changed().await;
     }
@@ -78,15 +84,24 @@ async fn typing_ends_by_itself_and_wakes_the_room_and_the_peers() {
     running.abort();
 }
 
+/// What `there` is told, which is then delivered: who types, and whether.
+fn tell(typing: &Typing, limit: usize) -> Vec<(String, bool)> {
+    let there = server_name!("there");
+    let sent = typing.edus(typing.core.snapshot().unwrap().view(), there, limit).unwrap();
+    typing.delivered(there, &sent);
+    let edus = sent.edus.iter().map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap()["content"].clone());
+    edus.map(|edu| (edu["user_id"].as_str().unwrap().to_owned(), edu["typing"].as_bool().unwrap())).collect()
+}
+
 #[tokio::test]
-async fn peers_are_told_of_our_users_only() {
+async fn a_peer_is_told_once_of_our_users_only() {
     let typing = service().await;
-    let before = typing.serial();
     typing.set(alice(), room_id!("!r:here"), TEN).unwrap();
     typing.set_remote(user_id!("@bob:there"), room_id!("!r:here"), true).unwrap();
     assert_eq!(typing.since(ROOM, None).unwrap().len(), 2);
-    assert_eq!(typing.own_changes(ROOM, before), [OwnChange { user_id: alice().to_owned(), typing: true }]);
-    assert_eq!(typing.own_changes(ROOM, typing.serial()), []);
+    assert_eq!(tell(&typing, 0), []);
+    assert_eq!(tell(&typing, 9), [(alice().to_string(), true)]);
+    assert_eq!(tell(&typing, 9), []);
     typing.set(alice(), room_id!("!r:here"), None).unwrap();
-    assert_eq!(typing.own_changes(ROOM, before), [OwnChange { user_id: alice().to_owned(), typing: false }]);
+    assert_eq!(tell(&typing, 9), [(alice().to_string(), false)]);
 }
