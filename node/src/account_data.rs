@@ -77,7 +77,10 @@ impl AccountData {
             return Err(Error::invalid_param(format!("a tag has 1 to {TAG_MAX} bytes, this one has {}", tag.len())));
         }
         let name = TagName::from(tag);
-        self.change_tags(user, room, move |tags| drop(tags.insert(name.clone(), info.clone()))).await
+        self.change_tags(user, room, move |tags| {
+            tags.insert(name.clone(), info.clone());
+        })
+        .await
     }
 
     /// Takes a tag off a room; it need not be there. Dropping the future does not take it back.
@@ -86,7 +89,10 @@ impl AccountData {
     /// Storage errors.
     pub async fn remove_tag(&self, user: &UserId, room: &RoomId, tag: &str) -> Result<(), Error> {
         let name = TagName::from(tag);
-        self.change_tags(user, room, move |tags| drop(tags.remove(&name))).await
+        self.change_tags(user, room, move |tags| {
+            tags.remove(&name);
+        })
+        .await
     }
 
     async fn change_tags(

@@ -132,7 +132,6 @@ impl NodeHandle {
             memberships,
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone(), typing.clone()),
-            typing,
             peers,
             links,
             rooms,

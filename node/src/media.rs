@@ -42,10 +42,13 @@ struct Inner {
     /// Woken when a reserved id gets its content.
     uploaded: Notify,
     source: OnceLock<Arc<dyn MediaSource>>,
-    fetching: Mutex<HashMap<(OwnedServerName, String), Weak<tokio::sync::Mutex<()>>>>,
+    fetching: Mutex<HashMap<(OwnedServerName, String), Weak<FetchLock>>>,
     /// A decoded image can have hundreds of megabytes, so one at a time.
     decoding: Semaphore,
 }
+
+/// Held by the one who fetches a file; the others wait.
+type FetchLock = tokio::sync::Mutex<()>;
 
 /// Where the media of peers come from.
 pub trait MediaSource: Send + Sync {
@@ -265,7 +268,7 @@ impl Media {
     }
 
     /// One fetch at a time for one file.
-    fn fetch_lock(&self, server: &ServerName, media_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn fetch_lock(&self, server: &ServerName, media_id: &str) -> Arc<FetchLock> {
         let mut fetching = self.0.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         fetching.retain(|_, lock| lock.strong_count() > 0);
         let key = (server.to_owned(), media_id.to_owned());
@@ -293,6 +296,8 @@ impl Media {
         let mut writing = tokio::task::spawn_blocking(move || files.create());
         let mut body = std::pin::pin!(body);
         let (mut block, mut block_len, mut total) = (Vec::new(), 0, 0u64);
+        // Syncing as we go lets the disk work while the rest arrives, and the last sync has little left to do.
+        let mut syncing = tokio::task::spawn_blocking(|| Ok(()));
         loop {
             let chunk = timeout(CHUNK_PATIENCE, body.next()).await;
             let chunk = chunk.map_err(|_| Error::unknown("the upload stalled"))?.transpose();
@@ -308,11 +313,17 @@ impl Media {
             }
             if block_len >= BLOCK || last {
                 let (mut incoming, full) = (files::joined(writing.await)?, std::mem::take(&mut block));
+                if syncing.is_finished()
+                    && let Some(sync) = incoming.sync_due()?
+                {
+                    files::joined(std::mem::replace(&mut syncing, tokio::task::spawn_blocking(sync)).await)?;
+                }
                 block_len = 0;
                 writing = tokio::task::spawn_blocking(move || incoming.write(&full).map(|()| incoming));
             }
             if last {
                 let incoming = files::joined(writing.await)?;
+                files::joined(syncing.await)?;
                 let files = self.0.files.clone();
                 let kept = tokio::task::spawn_blocking(move || files.keep(incoming)).await;
                 let (sha256, len) = files::joined(kept)?;

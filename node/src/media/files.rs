@@ -153,12 +153,17 @@ impl Incoming {
             self.len += bytes.len() as u64;
             self.unsynced += bytes.len();
         }
-        // Syncing as we go lets the disk work while the rest arrives, and the last sync has little left to do.
-        if self.unsynced >= SYNC_EVERY {
-            self.file.sync_data().map_err(|e| failed("writing a media file", &e))?;
-            self.unsynced = 0;
-        }
         Ok(())
+    }
+
+    /// If much was written since the last time: a step that brings it to the disk, which blocks.
+    pub(super) fn sync_due(&mut self) -> Result<Option<impl FnOnce() -> Result<(), Error> + Send + 'static>, Error> {
+        if self.unsynced < SYNC_EVERY {
+            return Ok(None);
+        }
+        self.unsynced = 0;
+        let file = self.file.try_clone().map_err(|e| failed("writing a media file", &e))?;
+        Ok(Some(move || file.sync_data().map_err(|e| failed("writing a media file", &e))))
     }
 }
 
