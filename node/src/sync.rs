@@ -10,8 +10,8 @@ mod joined;
 mod lazy;
 mod state;
 mod summary;
-mod token;
 mod unread;
+pub(crate) mod token;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use millpond_store::{
 use ruma::{DeviceId, OwnedServerName, OwnedUserId, ServerName, UserId, events::room::member::MembershipState};
 
 use super::Keys;
-use crate::rooms::current::membership_of;
+use crate::{rooms::current::membership_of, sync::token::Token};
 
 /// `device_lists` of `/sync` and the answer of `/keys/changes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,12 +37,9 @@ impl Keys {
     }
 }
 
-/// The position in a sync token: `s<position>_..`.
 fn position(name: &str, token: &str) -> Result<Position, crate::Error> {
-    let digits = token.strip_prefix('s').and_then(|rest| rest.split('_').next());
-    let number = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = number.and_then(|digits| digits.parse().ok());
-    number.map(Position).ok_or_else(|| crate::Error::invalid_param(format!("`{name}` is not a token of this server")))
+    let foreign = |_| crate::Error::invalid_param(format!("`{name}` is not a token of this server"));
+    Token::parse(token).map(|token| token.position).map_err(foreign)
 }
 
 /// What changed for `user` after `since`.
