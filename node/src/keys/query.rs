@@ -14,14 +14,13 @@ use ruma::{
         error::ErrorKind,
         federation::keys::get_keys::v1,
     },
-    serde::Raw,
 };
 
 use super::{
     Keys, lists,
     remote::{MAX_DEVICES, cross_signing, failure, patience},
     show,
-    signed::{Usage, device_keys},
+    signed::{CrossSigningKey, Usage, device_keys},
 };
 use crate::Error;
 
@@ -116,6 +115,7 @@ impl Keys {
         let view = snapshot.view();
         for (user, filter) in asked {
             if response.device_keys.contains_key(user) {
+                add_own_signatures(response, view, user, viewer)?;
                 continue;
             }
             if self.core.identity().is_our_user(user) {
@@ -148,6 +148,16 @@ fn add_cross_signing(response: &mut Response, view: View<'_>, user: &UserId, vie
     Ok(())
 }
 
+/// The asker's own signatures on the master key of a user that we keep nothing of.
+fn add_own_signatures(response: &mut Response, view: View<'_>, user: &UserId, viewer: &UserId) -> Result<(), Error> {
+    if let Some(raw) = response.master_keys.get_mut(user)
+        && let Some(key) = CrossSigningKey::stored(raw.json().get())
+    {
+        *raw = show::raw(&show::sign(view, key.signed, user, &key.public, Some(viewer))?);
+    }
+    Ok(())
+}
+
 /// Adds a peer's answer about users that we keep nothing of: only what was asked, only about its own users.
 fn add_remote(response: &mut Response, server: &OwnedServerName, mut answer: v1::Response, asked: &Asked) {
     for (user, filter) in asked.iter().filter(|(user, _)| user.server_name() == server) {
@@ -160,7 +170,7 @@ fn add_remote(response: &mut Response, server: &OwnedServerName, mut answer: v1:
         }
         let keys = cross_signing(user, answer.master_keys.remove(user), answer.self_signing_keys.remove(user));
         for (usage, key) in keys {
-            let raw = Raw::from_json_string(key.signed.json()).expect("a JSON object serialises to JSON");
+            let raw = show::raw(&key.signed);
             match usage {
                 Usage::Master => response.master_keys.insert(user.clone(), raw),
                 _ => response.self_signing_keys.insert(user.clone(), raw),

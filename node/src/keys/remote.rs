@@ -61,7 +61,7 @@ impl Keys {
     }
 
     /// Takes every list kept of a server for doubtful and fetches it again: a link that comes back may have missed
-    /// updates. Lists that cannot be fetched stay stale and are asked for when they are needed.
+    /// updates. Lists of users who share no room any more are forgotten. Lists that cannot be fetched stay stale and are asked for when they are needed.
     /// Dropping it leaves the rest stale.
     ///
     /// # Errors
@@ -87,10 +87,17 @@ impl Keys {
             });
             stale.collect::<Result<Vec<_>, _>>()?
         };
+        let mut failed = Ok(());
         for user in stale {
-            self.resync(&user).await?;
+            match self.resync(&user).await {
+                Err(Error::Store(error)) => return Err(error.into()),
+                // The others of a server that does not answer would only cost as many time-outs.
+                Err(error) if is_unreachable(&error) => return Err(error),
+                Err(error) if failed.is_ok() => failed = Err(error),
+                _ => {}
+            }
         }
-        Ok(())
+        failed
     }
 
     /// Waits for an answer no longer than `patience`.
@@ -102,6 +109,10 @@ impl Keys {
         let timed_out = || Error::unreachable(format!("no answer within {} s", patience.as_secs()));
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(timed_out()))
     }
+}
+
+fn is_unreachable(error: &Error) -> bool {
+    matches!(error, Error::Matrix { status, .. } if status.is_server_error())
 }
 
 /// How long to wait for peers: as the client asks, within reason.
@@ -226,15 +237,19 @@ pub(crate) fn write_cross_signing(
     Ok(changed)
 }
 
-/// Takes every list of a server for doubtful; says how many there are.
-pub(crate) fn mark_all_stale(txn: &mut WriteTxn<'_>, server: &ServerName) -> Result<u64, StoreError> {
+/// Takes every list of a server for doubtful, and forgets those of users who are in no room of ours.
+fn mark_all_stale(txn: &mut WriteTxn<'_>, server: &ServerName) -> Result<(), StoreError> {
     let lists: Vec<_> = txn.view().scan(tables::REMOTE_LISTS, (server,))?.collect::<Result<_, _>>()?;
-    let mut marked = 0;
-    for (key, list) in lists.into_iter().filter(|(_, list)| !list.stale) {
-        txn.put(tables::REMOTE_LISTS, key, &RemoteList { stale: true, ..list })?;
-        marked += 1;
+    for ((server, user), list) in lists {
+        if lists::joined_rooms(txn.view(), &user)?.is_empty() {
+            txn.remove(tables::REMOTE_LISTS, (&server, &user))?;
+            txn.remove_all(tables::REMOTE_DEVICES, (&user,))?;
+            txn.remove_all(tables::CROSS_SIGNING_KEYS, (&user,))?;
+        } else if !list.stale {
+            txn.put(tables::REMOTE_LISTS, (&server, &user), &RemoteList { stale: true, ..list })?;
+        }
     }
-    Ok(marked)
+    Ok(())
 }
 
 /// A display name of a peer, bounded.

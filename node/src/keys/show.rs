@@ -86,6 +86,7 @@ fn finish(mut keys: Signed, name: Option<&str>) -> Raw<DeviceKeys> {
     raw(&keys)
 }
 
-fn raw<T>(signed: &Signed) -> Raw<T> {
+/// As ruma's types want it.
+pub(crate) fn raw<T>(signed: &Signed) -> Raw<T> {
     Raw::from_json_string(signed.json()).expect("a JSON object serialises to JSON")
 }

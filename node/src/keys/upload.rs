@@ -82,6 +82,9 @@ impl Upload {
 
     /// What of this is new.
     fn against(&self, view: View<'_>, user: &UserId, device: &DeviceId) -> Result<Self, Error> {
+        if !view.contains(tables::DEVICES, (user, device))? {
+            return Err(Error::forbidden("this device was logged out meanwhile"));
+        }
         let mut new = self.clone();
         if let Some(keys) = &self.device_keys
             && view.get(tables::DEVICE_KEYS, (user, device))?.is_some_and(|stored| stored == keys.json())

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use millpond_store::tables;
 use ruma::{
     OwnedDeviceId, OwnedRoomId, OwnedUserId, ServerName, UInt, UserId,
     api::{
@@ -39,6 +40,7 @@ struct State {
     asleep: bool,
     stream_id: u32,
     devices: Vec<(OwnedDeviceId, serde_json::Value)>,
+    master: Option<serde_json::Value>,
     asked: u32,
 }
 
@@ -81,11 +83,15 @@ impl RemoteKeys for Way {
         _: &ServerName,
         users: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     ) -> BoxFuture<'static, Result<get_keys::v1::Response, Error>> {
+        let master = self.0.0.lock().unwrap().master.clone();
         let answer = self.0.ask().map(|(_, devices)| {
             let devices: BTreeMap<_, _> = devices.iter().map(|(id, keys)| (id.clone(), raw(keys))).collect();
             // Also what nobody asked for.
             let all = users.into_keys().chain([user_id!("@dave:there.example").to_owned()]);
-            get_keys::v1::Response::new(all.map(|user| (user, devices.clone())).collect())
+            let mut response = get_keys::v1::Response::new(all.map(|user| (user, devices.clone())).collect());
+            response.master_keys =
+                master.iter().map(|key| (user_id!("@carol:there.example").to_owned(), raw(key))).collect();
+            response
         });
         async { answer }.boxed()
     }
@@ -239,6 +245,19 @@ async fn a_link_that_comes_back_fetches_its_lists_again_and_tells_of_what_change
 }
 
 #[tokio::test]
+async fn a_link_that_comes_back_forgets_the_lists_of_those_who_left() {
+    let s = Scene::new().await;
+    s.f.remote_member(&s.carol, &s.room, true).await;
+    s.there.set(1, &["C1"]);
+    s.devices().await;
+    s.f.remote_member(&s.carol, &s.room, false).await;
+    s.f.node.keys.resync_server(s.carol.server_name()).await.unwrap();
+    assert_eq!(s.there.asked(), 1);
+    s.there.sleep(true);
+    assert!(s.query().await.device_keys.is_empty());
+}
+
+#[tokio::test]
 async fn answers_say_nothing_about_users_that_were_not_asked_for() {
     let s = Scene::new().await;
     s.there.set(1, &["C1"]);
@@ -251,6 +270,18 @@ async fn answers_say_nothing_about_users_that_were_not_asked_for() {
     s.there.sleep(true);
     let claimed = s.f.node.keys.claim(claim_keys::v3::Request::new(claims)).await.unwrap();
     assert!(claimed.one_time_keys.is_empty() && claimed.failures.contains_key("there.example"));
+}
+
+#[tokio::test]
+async fn ones_own_signature_shows_on_the_master_key_of_somebody_nothing_is_kept_of() {
+    let s = Scene::new().await;
+    let public = public(&key_pair("x"));
+    let keys = json!({ format!("ed25519:{public}"): public });
+    s.there.0.lock().unwrap().master = Some(json!({ "user_id": s.carol, "usage": ["master"], "keys": keys }));
+    let row = (s.carol.clone(), public, s.alice.clone(), "ed25519:mine".to_owned());
+    s.f.write(move |txn| txn.put(tables::KEY_SIGNATURES, row.clone(), &"signature".to_owned())).await;
+    let shown: serde_json::Value = serde_json::from_str(s.query().await.master_keys[&s.carol].json().get()).unwrap();
+    assert_eq!(shown["signatures"], json!({ s.alice.as_str(): { "ed25519:mine": "signature" } }));
 }
 
 #[tokio::test]
