@@ -10,8 +10,8 @@ mod joined;
 mod lazy;
 mod state;
 mod summary;
-mod unread;
 pub(crate) mod token;
+mod unread;
 
 use std::time::Duration;
 
