@@ -15,11 +15,23 @@ use tokio::sync::{Notify, watch};
 pub struct Notifier {
     waiting: Arc<Mutex<HashMap<Topic, Weak<Notify>>>>,
     position: Arc<watch::Sender<Position>>,
+    touched: Arc<Mutex<Touched>>,
+}
+
+/// When each topic was touched last, since the first commit after the start.
+#[derive(Default)]
+struct Touched {
+    /// The position of the first commit that was noted.
+    first: Option<Position>,
+    /// And of the last.
+    last: Position,
+    topics: HashMap<Topic, Position>,
 }
 
 impl Default for Notifier {
     fn default() -> Self {
-        Self { waiting: Arc::default(), position: Arc::new(watch::Sender::new(Position(0))) }
+        let position = Arc::new(watch::Sender::new(Position(0)));
+        Self { waiting: Arc::default(), position, touched: Arc::default() }
     }
 }
 
@@ -45,8 +57,35 @@ impl Notifier {
 
     /// Wakes those who wait for what a commit touched. Called on the writer's thread.
     pub fn commit(&self, commit: &Commit) {
+        self.note(commit);
         self.position.send_replace(commit.position);
         self.wake(&commit.touched);
+    }
+
+    fn note(&self, commit: &Commit) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.first.get_or_insert(commit.position);
+        touched.last = commit.position;
+        for topic in &commit.touched {
+            if matches!(topic, Topic::Room(_) | Topic::User(_)) {
+                touched.topics.insert(topic.clone(), commit.position);
+            }
+        }
+    }
+
+    /// Whether each of these rooms and users was touched by a commit after one position and up to another; none if that is
+    /// not known: the time before the start, and commits that a reader sees a moment before they are noted here.
+    pub fn touched(
+        &self,
+        (after, up_to): (Position, Position),
+        topics: impl IntoIterator<Item = Topic>,
+    ) -> Option<Vec<bool>> {
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if touched.first.is_none_or(|first| first > after) || touched.last < up_to {
+            return None;
+        }
+        let last = |topic| touched.topics.get(&topic).copied();
+        Some(topics.into_iter().map(|topic| last(topic).is_some_and(|last| last > after)).collect())
     }
 
     /// Wakes those who wait for topics, without a commit (typing).
@@ -96,5 +135,20 @@ mod tests {
         let waiting = notifier.register([Topic::Inbox]);
         notifier.wake(&[Topic::Inbox]);
         waiting.changed().await;
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_called_untouched() {
+        use millpond_store::rows::RoomShort;
+        let (one, other) = (Topic::Room(RoomShort(1)), Topic::Room(RoomShort(2)));
+        let notifier = Notifier::default();
+        let asked = |after, up_to| notifier.touched((Position(after), Position(up_to)), [one.clone(), other.clone()]);
+        assert_eq!(asked(0, 0), None, "nothing was seen yet");
+        notifier.commit(&Commit { position: Position(5), touched: vec![one.clone()] });
+        notifier.commit(&Commit { position: Position(7), touched: vec![other.clone()] });
+        assert_eq!(asked(4, 7), None, "from before the start");
+        assert_eq!(asked(5, 8), None, "a commit that was not noted yet");
+        assert_eq!(asked(5, 7), Some(vec![false, true]));
+        assert_eq!(asked(7, 7), Some(vec![false, false]));
     }
 }

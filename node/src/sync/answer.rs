@@ -1,7 +1,9 @@
 //! One sweep over everything that a device may not have seen, on one snapshot.
 
+use std::{cell::Cell, collections::HashSet};
+
 use millpond_store::{
-    View,
+    Topic, View,
     rows::{Membership, RoomShort},
     tables,
 };
@@ -39,6 +41,10 @@ pub(super) struct Sweep<'v> {
     pub(super) owner: lazy::Owner,
     /// Account data that changed, by room.
     pub(super) account_data: account_data::Changes,
+    /// Rooms that no commit touched since the token.
+    pub(super) quiet: HashSet<RoomShort>,
+    /// Members of some room, or its state, changed since the token.
+    pub(super) company_changed: Cell<bool>,
 }
 
 impl<'v> Sweep<'v> {
@@ -65,6 +71,8 @@ impl<'v> Sweep<'v> {
             sync,
             owner: (user.to_owned(), device.to_owned()),
             account_data: account_data::changes(view, user, since)?,
+            quiet: HashSet::new(),
+            company_changed: Cell::new(since.is_none() || request.full_state),
         };
         sweep.write()
     }
@@ -74,10 +82,11 @@ impl<'v> Sweep<'v> {
         body.push(b'{');
         let mut news = account_data::write_global(self, &mut body)?;
         news |= devices::write_to_device(self, &mut body)?;
-        news |= devices::write_lists(self, &mut body)?;
         news |= devices::write_counts(self, &mut body)?;
         let rooms = self.memberships()?;
+        self.quiet = self.quiet_rooms(&rooms).unwrap_or_default();
         news |= object_member(&mut body, "rooms", |out| self.write_rooms(out, &rooms))?;
+        news |= devices::write_lists(self, &mut body)?;
         text_member(&mut body, "next_batch", &self.now.to_string());
         body.push(b'}');
         let joined = rooms.iter().filter(|(_, row)| row.membership == MembershipState::Join);
@@ -89,7 +98,22 @@ impl<'v> Sweep<'v> {
         Ok(rows.map(|row| row.map(|((_, room), row)| (room, row))).collect::<Result<_, _>>()?)
     }
 
+    /// The rooms that need no look at all. Private receipts touch their owner and not the room.
+    fn quiet_rooms(&self, rooms: &[(RoomShort, Membership)]) -> Option<HashSet<RoomShort>> {
+        let span = (self.since?.position, self.now.position);
+        let notifier = self.sync.core.notifier();
+        if notifier.touched(span, [Topic::User(self.who.user.to_owned())])? != [false] {
+            return None;
+        }
+        let touched = notifier.touched(span, rooms.iter().map(|(room, _)| Topic::Room(*room)))?;
+        let quiet = rooms.iter().zip(touched).filter(|(_, touched)| !touched);
+        Some(quiet.map(|((room, _), _)| *room).collect())
+    }
+
     fn write_rooms(&self, out: &mut Vec<u8>, rooms: &[(RoomShort, Membership)]) -> Result<(), Error> {
+        if rooms.iter().any(|(_, row)| row.position > self.position()) {
+            self.company_changed.set(true);
+        }
         let of = |wanted: &'static [MembershipState]| {
             rooms.iter().filter(move |(_, row)| wanted.contains(&row.membership) && !row.forgotten)
         };

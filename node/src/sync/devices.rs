@@ -1,7 +1,9 @@
 //! End-to-end encryption in `/sync`: to-device messages, changed device lists, what is left of the device's own keys.
 
+use std::ops::Bound;
+
 use millpond_matrix::client::write_string;
-use millpond_store::job;
+use millpond_store::{job, tables};
 use ruma::{DeviceId, UserId};
 
 use super::{Sync, answer::Sweep, token::Token};
@@ -44,6 +46,9 @@ pub(super) fn write_to_device(sweep: &mut Sweep<'_>, out: &mut Vec<u8>) -> Resul
 /// Appends `device_lists`, which a first sync has no use for; says whether there was anything.
 pub(super) fn write_lists(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool, Error> {
     let Some(since) = sweep.since else { return Ok(false) };
+    if !may_have_changed(sweep, since)? {
+        return Ok(false);
+    }
     let changes = keys::device_lists(sweep.view, sweep.who.user, since.position)?;
     object_member(out, "device_lists", |out| {
         for (name, users) in [("changed", changes.changed), ("left", changes.left)] {
@@ -60,6 +65,18 @@ pub(super) fn write_lists(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool, 
         }
         Ok(())
     })
+}
+
+/// Whether a look at all who share rooms with the user can find anything.
+fn may_have_changed(sweep: &Sweep<'_>, since: Token) -> Result<bool, Error> {
+    let (view, user, since) = (sweep.view, sweep.who.user, since.position.0);
+    if sweep.company_changed.get() {
+        return Ok(true);
+    }
+    let lists = view.range(tables::DEVICE_LIST_LOG, Bound::Excluded(since), Bound::<u64>::Unbounded)?.next();
+    let (from, to) = (Bound::Excluded((user, since)), Bound::Included((user, u64::MAX)));
+    let signed = view.range(tables::SIGNATURE_LOG, from, to)?.next();
+    Ok(lists.transpose()?.is_some() || signed.transpose()?.is_some())
 }
 
 /// Appends the counts of the device's keys; says whether they changed.

@@ -108,21 +108,9 @@ fn log(
     Ok(changes)
 }
 
-/// Whether anything in a room that the device knows is newer than its token: three looks at the ends of three ranges.
+/// Whether anything of a room that the device knows is newer than its token.
 fn is_touched(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
-    let (view, since) = (sweep.view, sweep.position());
-    let position = i64::try_from(since).unwrap_or(i64::MAX);
-    let timeline =
-        view.range(tables::TIMELINE, Bound::Excluded((room, position)), Bound::Included((room, i64::MAX)))?.next();
-    if timeline.transpose()?.is_some() {
-        return Ok(true);
-    }
-    if state::logged(view, room, (since, u64::MAX))?.next().transpose()?.is_some() {
-        return Ok(true);
-    }
-    let receipts =
-        view.range(tables::RECEIPT_LOG, Bound::Excluded((room, since)), Bound::Included((room, u64::MAX)))?.next();
-    if receipts.transpose()?.is_some() {
+    if !sweep.quiet.contains(&room) && is_written(sweep, room)? {
         return Ok(true);
     }
     if ephemeral::is_typing_news(sweep, room) {
@@ -131,7 +119,25 @@ fn is_touched(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
     if sweep.account_data.keys().all(String::is_empty) {
         return Ok(false);
     }
-    Ok(sweep.account_data.contains_key(rows::room_id(view, room)?.as_str()))
+    Ok(sweep.account_data.contains_key(rows::room_id(sweep.view, room)?.as_str()))
+}
+
+/// Whether a room has rows that are newer than the token: looks at the ends of three ranges.
+fn is_written(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
+    let (view, since) = (sweep.view, sweep.position());
+    if state::logged(view, room, (since, u64::MAX))?.next().transpose()?.is_some() {
+        sweep.company_changed.set(true);
+        return Ok(true);
+    }
+    let position = i64::try_from(since).unwrap_or(i64::MAX);
+    let timeline =
+        view.range(tables::TIMELINE, Bound::Excluded((room, position)), Bound::Included((room, i64::MAX)))?.next();
+    if timeline.transpose()?.is_some() {
+        return Ok(true);
+    }
+    let receipts =
+        view.range(tables::RECEIPT_LOG, Bound::Excluded((room, since)), Bound::Included((room, u64::MAX)))?;
+    Ok(receipts.into_iter().next().transpose()?.is_some())
 }
 
 fn write_parts(sweep: &Sweep<'_>, out: &mut Vec<u8>, reader: &RoomReader<'_>, arrival: Arrival) -> Result<bool, Error> {

@@ -10,6 +10,7 @@ use millpond_store::{
 use ruma::{
     DeviceId, EventId, OwnedEventId, OwnedRoomId, RoomId, UserId,
     api::{Direction, client::filter::RoomEventFilter},
+    events::room::history_visibility::HistoryVisibility,
 };
 
 use super::{
@@ -100,9 +101,8 @@ impl Timeline {
         let Some(backfill) = self.backfill.get() else { return };
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         // What cannot be fetched in time is left to the next page: the client gets what is here and a token to go on.
-        match tokio::time::timeout(BACKFILL_PATIENCE, backfill.backfill(room_id, limit)).await {
-            Ok(Err(error)) => tracing::debug!(%error, "older history could not be fetched"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(BACKFILL_PATIENCE, backfill.backfill(room_id, limit)).await {
+            tracing::debug!(%error, "older history could not be fetched");
         }
     }
 
@@ -174,7 +174,10 @@ fn page(
     let limit = select.limit(limit, limit);
     let (start, window) = match request.dir {
         Direction::Backward => {
-            let start = from.unwrap_or(Point(reader.view.position()?.as_timeline()));
+            let start = match from {
+                Some(from) => from,
+                None => newest(reader)?,
+            };
             (start, window::backward(reader, start, to, limit, &select)?)
         }
         Direction::Forward => {
@@ -183,6 +186,16 @@ fn page(
         }
     };
     Ok(Found { start, window })
+}
+
+/// Where a page to the old side starts: at the end, or where the reader left.
+fn newest(reader: &RoomReader<'_>) -> Result<Point, Error> {
+    match reader.sight.joined_until() {
+        JoinedUntil::Position(end) if reader.sight.now()?.visibility != HistoryVisibility::WorldReadable => {
+            Ok(Point(end))
+        }
+        _ => Ok(Point(reader.view.position()?.as_timeline())),
+    }
 }
 
 /// The point before the oldest event.

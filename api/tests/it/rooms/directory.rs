@@ -51,13 +51,13 @@ async fn the_public_list_is_filtered_and_paged_and_moderators_choose_what_is_in_
     assert_eq!(ids(&all), [large.clone(), small.clone()]);
     assert_eq!((&all["chunk"][0]["num_joined_members"], &all["total_room_count_estimate"]), (&json!(2), &json!(2)));
     let page = node.ok(node.get("", &format!("{list}?limit=1"))).await;
-    assert_eq!(ids(&page), [large.clone()]);
+    assert_eq!(ids(&page), std::slice::from_ref(&large));
     let next = page["next_batch"].as_str().unwrap();
     let page = node.ok(node.get("", &format!("{list}?limit=1&since={next}"))).await;
-    assert_eq!(ids(&page), [small.clone()]);
+    assert_eq!(ids(&page), std::slice::from_ref(&small));
     assert!(page.get("next_batch").is_none());
     let found = node.ok(node.post(&bob, list, json!({ "filter": { "generic_search_term": "PUDD" } }))).await;
-    assert_eq!(ids(&found), [small.clone()]);
+    assert_eq!(ids(&found), std::slice::from_ref(&small));
     node.fails(node.get("", &format!("{list}?since=zz")), 400, "M_INVALID_PARAM").await;
     let listed = |room: &str| format!("/_matrix/client/v3/directory/list/room/{}", escape(room));
     node.fails(node.put(&bob, &listed(&large), json!({ "visibility": "private" })), 403, "M_FORBIDDEN").await;

@@ -94,3 +94,38 @@ async fn a_change_of_members_changes_the_summary() {
     assert_eq!((&summary["m.joined_member_count"], &summary["m.invited_member_count"]), (&json!(1), &json!(1)));
     assert_eq!(summary["m.heroes"], json!([bob.id]));
 }
+
+#[tokio::test]
+async fn a_change_that_no_event_of_the_timeline_made_is_told_as_state() {
+    use millpond_store::{Topic, job, rows::StateChange, tables};
+    let node = TestNode::new();
+    let alice = node.user("alice").await;
+    let room = node.public_room(&alice).await;
+    node.state(&alice, &room, "m.room.topic", "", json!({ "topic": "one" })).await;
+    node.state(&alice, &room, "m.room.topic", "", json!({ "topic": "two" })).await;
+    let token = node.token(&alice).await;
+    // What a state resolution does when a branch wins that was seen before.
+    let id = ruma::RoomId::parse(&room).unwrap();
+    let resolve = job(
+        move |view| {
+            let room = view.get(tables::ROOM_IDS, &*id)?.unwrap();
+            let now = view.get(tables::ROOM_STATE, (room, "m.room.topic", ""))?.unwrap();
+            let before = view.get(tables::EVENTS, now)?.unwrap().meta.replaces.unwrap();
+            let key = view.get(tables::STATE_KEYS, ("m.room.topic", ""))?.unwrap();
+            Ok::<_, millpond_node::Error>((room, key, now, before))
+        },
+        |(room, key, now, before), txn| {
+            let position = txn.next_position().0;
+            txn.put(tables::ROOM_STATE, (room, "m.room.topic", ""), &before)?;
+            let change = StateChange { event: Some(before), replaces: Some(now) };
+            txn.put(tables::ROOM_STATE_LOG, (room, position, key), &change)?;
+            txn.touch(Topic::Room(room));
+            Ok(())
+        },
+    );
+    node.node.core.write(resolve).await.unwrap();
+    let synced = node.sync_since(&alice, &token).await;
+    let joined = &synced["rooms"]["join"][&room];
+    assert_eq!(topics(&joined["state"]["events"]), ["one"]);
+    assert!(joined.get("timeline").is_none());
+}
