@@ -10,6 +10,7 @@ mod invite;
 mod joins;
 mod knocks;
 mod leaves;
+mod media;
 mod queries;
 mod send;
 mod version;
@@ -28,7 +29,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     joins::routes(routes);
     knocks::routes(routes);
     leaves::routes(routes);
-    routes.add(queries::directory);
+    media::routes(routes);
+    queries::routes(routes);
     routes.add(send::handler);
 }
 

@@ -9,14 +9,19 @@ use millpond_store::{
     tables,
 };
 use ruma::{OwnedServerName, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent};
+use tokio::sync::Semaphore;
 
 use crate::{
     Core, Error,
     inbox::Inbox,
     keys::{Audience, Keys},
     links::{LinkClass, Links},
+    media::Media,
     memberships::Memberships,
+    profile::Profiles,
+    receipts::Receipts,
     rooms::{current, rows},
+    typing::Typing,
 };
 
 mod documents;
@@ -24,6 +29,7 @@ mod history;
 mod introduce;
 mod invite;
 mod limits;
+mod media;
 mod member_events;
 mod queries;
 mod room_state;
@@ -56,19 +62,42 @@ impl Origin {
 #[derive(Clone)]
 pub struct Federation {
     core: Core,
-    links: Links,
-    inbox: Inbox,
-    memberships: Memberships,
-    /// End-to-end encryption keys, for the questions about them.
-    pub keys: Keys,
+    parts: Parts,
     limits: Arc<limits::Limits>,
+    files: Arc<Semaphore>,
+}
+
+/// The services that it answers with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Links.
+    pub links: Links,
+    /// What peers send.
+    pub inbox: Inbox,
+    /// Memberships.
+    pub memberships: Memberships,
+    /// End-to-end encryption keys.
+    pub keys: Keys,
+    /// Profiles.
+    pub profiles: Profiles,
+    /// Media.
+    pub media: Media,
+    /// Receipts.
+    pub receipts: Receipts,
+    /// Typing.
+    pub typing: Typing,
 }
 
 impl Federation {
     /// The service over the others.
-    pub fn new(core: Core, links: Links, inbox: Inbox, memberships: Memberships, keys: Keys) -> Self {
+    pub fn new(core: Core, parts: Parts) -> Self {
         let limits = Arc::new(limits::Limits::new(core.clock().clone(), core.config().rate_limits));
-        Self { core, links, inbox, memberships, keys, limits }
+        Self { core, parts, limits, files: Arc::new(Semaphore::new(media::FILES_AT_ONCE)) }
+    }
+
+    /// End-to-end encryption keys, for the questions about them.
+    pub fn keys(&self) -> &Keys {
+        &self.parts.keys
     }
 
     /// A room in which a user of ours is, or 404.

@@ -6,7 +6,7 @@
 //!                                                                   ^ Resolve: off the writer, come again
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
 use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Core, Error, peers::Peers};
 
 mod append;
+mod backfill;
 mod fetch;
 mod held;
 mod judge;
@@ -31,6 +32,7 @@ pub struct Inbox {
     core: Core,
     peers: Peers,
     held: held::HeldRooms,
+    backfilling: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The body of `PUT /_matrix/federation/v1/send/{txnId}`, with the servers that each PDU's sender serves itself.
@@ -61,7 +63,7 @@ const BATCH: usize = 512;
 impl Inbox {
     /// The service over peers.
     pub fn new(core: Core, peers: Peers) -> Self {
-        Self { held: held::HeldRooms::new(core.clone()), core, peers }
+        Self { held: held::HeldRooms::new(core.clone()), backfilling: Arc::default(), core, peers }
     }
 
     /// Stages a transaction; on return it is durable. A transaction id of the same origin is taken once. `edus` writes what

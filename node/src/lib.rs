@@ -17,6 +17,7 @@ pub mod federation;
 pub mod filters;
 pub mod identity;
 pub mod inbox;
+pub mod introductions;
 mod json;
 pub mod keys;
 pub mod links;
@@ -56,6 +57,8 @@ pub struct NodeHandle {
     pub directory: directory::Directory,
     /// Answers to other servers.
     pub federation: federation::Federation,
+    /// Links through others.
+    pub introductions: introductions::Introductions,
     /// What peers send.
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
@@ -111,24 +114,36 @@ impl NodeHandle {
         let (push, typing) = (push::Push::default(), typing::Typing::new(core.clone()));
         let memberships = memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone());
         let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
+        let profiles = profile::Profiles::new(core.clone(), rooms.clone());
+        profiles.use_source(Arc::new(peers.clone()));
+        let media = media::Media::new(core.clone());
+        media.use_source(Arc::new(peers.clone()));
+        let receipts = receipts::Receipts::new(core.clone());
+        let timeline = timeline::Timeline::new(core.clone());
+        timeline.connect(Arc::new(inbox.clone()));
+        let parts = federation::Parts {
+            links: links.clone(),
+            inbox: inbox.clone(),
+            memberships: memberships.clone(),
+            keys: keys.clone(),
+            profiles: profiles.clone(),
+            media: media.clone(),
+            receipts: receipts.clone(),
+            typing: typing.clone(),
+        };
         Self {
             backups: backup::Backups::new(core.clone()),
-            federation: federation::Federation::new(
-                core.clone(),
-                links.clone(),
-                inbox.clone(),
-                memberships.clone(),
-                keys.clone(),
-            ),
+            federation: federation::Federation::new(core.clone(), parts),
+            introductions: introductions::Introductions::new(core.clone(), links.clone(), peers.clone()),
             keys,
             to_device: to_device::ToDevice::new(core.clone()),
             accounts: accounts::Accounts::new(core.clone(), rooms.clone()),
             account_data: account_data::AccountData::new(core.clone()),
             filters: filters::Filters::new(core.clone()),
-            media: media::Media::new(core.clone()),
-            profiles: profile::Profiles::new(core.clone(), rooms.clone()),
+            media,
+            profiles,
             push_rules: push_rules::PushRules::new(core.clone()),
-            receipts: receipts::Receipts::new(core.clone()),
+            receipts,
             memberships,
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone(), typing.clone()),
@@ -139,7 +154,7 @@ impl NodeHandle {
             sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
             push,
             typing,
-            timeline: timeline::Timeline::new(core.clone()),
+            timeline,
             core,
         }
     }

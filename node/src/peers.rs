@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use crate::{Core, Error, links::Links};
 
 mod keys;
+mod sources;
 
 pub(crate) use keys::held;
 
@@ -249,7 +250,11 @@ impl Peers {
         let write = job(
             move |view| Ok::<_, Error>(view.get(tables::PEERS, &*server)?.unwrap_or_default()),
             move |peer: Peer, txn| {
-                txn.put(tables::PEERS, &*key, &Peer { linked, ..peer })?;
+                let linked_since = match peer.linked {
+                    true => peer.linked_since,
+                    false => txn.next_position().0,
+                };
+                txn.put(tables::PEERS, &*key, &Peer { linked, linked_since, ..peer })?;
                 txn.touch(Topic::Outbox(key.clone()));
                 Ok(())
             },
@@ -262,6 +267,11 @@ impl Peers {
 /// Whether a server is linked, by its row.
 pub(crate) fn is_linked(view: View<'_>, server: &ServerName) -> Result<bool, millpond_store::Error> {
     Ok(view.get(tables::PEERS, server)?.is_some_and(|peer| peer.linked))
+}
+
+/// Since which position a server is linked, if it is.
+pub(crate) fn linked_since(view: View<'_>, server: &ServerName) -> Result<Option<u64>, millpond_store::Error> {
+    Ok(view.get(tables::PEERS, server)?.filter(|peer| peer.linked).map(|peer| peer.linked_since))
 }
 
 /// All linked servers.

@@ -39,6 +39,8 @@ impl NodeHandle {
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("device lists", node.resync_device_lists(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("introductions", node.introductions.work(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }

@@ -18,20 +18,20 @@ async fn devices(
     federation: Federation,
     Args { sender, request, .. }: Args<get_devices::v1::Request>,
 ) -> Result<get_devices::v1::Response, Error> {
-    federation.keys.user_devices(&sender.server, sender.audience(), &request.user_id)
+    federation.keys().user_devices(&sender.server, sender.audience(), &request.user_id)
 }
 
 async fn query(
     federation: Federation,
     Args { sender, request, .. }: Args<get_keys::v1::Request>,
 ) -> Result<get_keys::v1::Response, Error> {
-    federation.keys.query_from(&sender.server, sender.audience(), &request)
+    federation.keys().query_from(&sender.server, sender.audience(), &request)
 }
 
 async fn claim(
     federation: Federation,
     Args { sender, request, .. }: Args<claim_keys::v1::Request>,
 ) -> Result<claim_keys::v1::Response, Error> {
-    let claimed = federation.keys.claim_from(&sender.server, sender.audience(), request.one_time_keys).await?;
+    let claimed = federation.keys().claim_from(&sender.server, sender.audience(), request.one_time_keys).await?;
     Ok(claim_keys::v1::Response::new(claimed))
 }

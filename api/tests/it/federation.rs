@@ -1,3 +1,7 @@
 //! Two and three nodes in one process: what they say to each other over links.
 
+mod gaps;
+mod hostile;
+mod people;
 mod rooms;
+mod three;

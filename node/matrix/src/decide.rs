@@ -40,6 +40,9 @@ pub struct Given<'a> {
     /// The state before the event, when its prev_events cannot be had and a peer named the state instead
     /// (`/state_ids`).
     pub state_before: Option<Arc<StateMap>>,
+    /// Whether the event is our own join into a room that we are not in: what is here of the room is from an earlier stay,
+    /// and the state that the resident server named takes its place.
+    pub entering: bool,
     /// Whether the event is history: it then changes neither extremities nor current state and is not soft-failed.
     pub backfill: bool,
 }
@@ -251,13 +254,17 @@ impl<R: RoomReader> Decision<'_, R> {
         }
         // 6. Passes authorization rules based on the current state of the room, otherwise it is "soft failed".
         let current = self.reader.current_state()?;
-        if let Some(group) = current
+        if !self.given.entering
+            && let Some(group) = current
             && before.group() != Some(group)
             && let Err(why) = authority.by_state(|(kind, key)| self.reader.current_entry(kind, key))?
         {
             return Ok(Verdict::SoftFail { why, placement });
         }
-        let extremities = next_extremities(self.pdu, self.reader)?;
+        let extremities = match self.given.entering {
+            true => vec![self.pdu.owned_event_id()],
+            false => next_extremities(self.pdu, self.reader)?,
+        };
         match self.current_after(&before, current, &extremities)? {
             Ok(current) => Ok(Verdict::Append(Append { placement, extremities, current })),
             Err(sets) => Ok(Verdict::Resolve(sets)),

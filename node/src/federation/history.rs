@@ -26,7 +26,7 @@ impl Federation {
     /// Answers `/backfill`: the named events and those before them, the latest first.
     ///
     /// # Errors
-    /// 403 for a server that is not in the room, 404 for events that are not in it, 400 for too many of them.
+    /// 403 for a server that is not in the room, 404 when none of the events is in it, 400 for too many of them.
     pub fn backfill(
         &self,
         origin: &Origin,
@@ -40,8 +40,12 @@ impl Federation {
         let mut sight = self.sight(snapshot.view(), origin, room_id)?;
         let mut queue = BinaryHeap::new();
         for id in from {
-            let (_, row) = sight.event(id)?;
-            queue.push((row.header.depth, id.clone()));
+            if let Some(row) = placed(&sight, id)? {
+                queue.push((row.header.depth, id.clone()));
+            }
+        }
+        if queue.is_empty() {
+            return Err(Error::not_found("none of these events is known in this room"));
         }
         let mut seen = HashSet::new();
         let mut pdus = Vec::new();

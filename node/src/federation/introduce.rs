@@ -26,7 +26,7 @@ impl Federation {
         let to = OwnedServerName::try_from(intro.to().as_str()).map_err(|_| refused())?;
         self.check_joined(&room_id, &origin.server)?;
         self.check_joined(&room_id, &to)?;
-        let overlay = self.links.overlay().await?;
+        let overlay = self.parts.links.overlay().await?;
         if self.core.identity().is_ours(&to) {
             return self.take_introduction(overlay, origin, &room_id, intro).await;
         }

@@ -64,7 +64,7 @@ impl Federation {
         }
         check_create(rules, invite.room_id, invite.shown)?;
         self.check_target(&target)?;
-        let checked = self.inbox.check_all(rules, &origin.server, vec![invite.event.clone()]).await?.pop();
+        let checked = self.parts.inbox.check_all(rules, &origin.server, vec![invite.event.clone()]).await?.pop();
         let pdu = checked.ok_or_else(|| Error::forbidden("the event's form or signature is not valid"))?;
         let signed = build::add_signature(rules, &pdu, &rooms::signer(&self.core)).map_err(local::build_error)?;
         let shown = shown_state(invite.shown, signed.json());
@@ -88,7 +88,7 @@ impl Federation {
         };
         if resident {
             // In a room that is here an invite is an event like any other; it comes by both ways.
-            return self.inbox.stage(&origin.server, &[signed.to_owned()]).await;
+            return self.parts.inbox.stage(&origin.server, &[signed.to_owned()]).await;
         }
         if !stripped::is_overlay(&shown) {
             let message = "that is a classic room; a node named by its key can be in overlay rooms only";
@@ -99,7 +99,7 @@ impl Federation {
             return Ok(());
         }
         let room = Room { room_id: invite.room_id.to_owned(), version: invite.version.clone(), overlay: true };
-        self.memberships.show_outside(target, room, MembershipState::Invite, shown).await
+        self.parts.memberships.show_outside(target, room, MembershipState::Invite, shown).await
     }
 
     fn check_target(&self, user: &UserId) -> Result<(), Error> {

@@ -119,10 +119,10 @@ impl Federation {
         if raw.event_id(rules).ok().as_deref() != Some(event_id) {
             return Err(Error::invalid_param("the event id in the path is not that of the event"));
         }
-        let checked = self.inbox.check_all(rules, &origin.server, vec![event]).await?.pop();
+        let checked = self.parts.inbox.check_all(rules, &origin.server, vec![event]).await?.pop();
         let pdu = checked.ok_or_else(|| Error::forbidden("the event's form or signature is not valid"))?;
         let except = BTreeSet::from([origin.server.clone()]);
-        self.inbox.append((room.0, &room.1), pdu.clone(), except).await?;
+        self.parts.inbox.append((room.0, &room.1), pdu.clone(), except).await?;
         Ok(Taken { room, pdu })
     }
 

@@ -1,19 +1,48 @@
-//! `/query/directory`: what an alias of ours means.
+//! `/query/directory`: what an alias of ours means. `/query/profile`: what a user of ours shows of himself.
 
-use ruma::{OwnedServerName, RoomAliasId};
+use ruma::{
+    OwnedRoomId, OwnedServerName, RoomAliasId, UserId,
+    profile::{ProfileFieldName, UserProfile},
+};
 
-use super::Federation;
-use crate::Error;
+use super::{Federation, Origin};
+use crate::{Error, keys::shares_room_with, links::LinkClass};
 
 impl Federation {
     /// The room of an alias of ours, and servers in it.
     ///
     /// # Errors
     /// 404 for an alias that is not ours or not there.
-    pub async fn directory(&self, alias: &RoomAliasId) -> Result<(ruma::OwnedRoomId, Vec<OwnedServerName>), Error> {
+    pub async fn directory(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
         if !self.core.identity().is_ours(alias.server_name()) {
             return Err(Error::not_found(format!("{alias} is not an alias of this server")));
         }
-        self.memberships.resolve_alias(alias).await
+        self.parts.memberships.resolve_alias(alias).await
+    }
+
+    /// The profile of a user of ours, or one field of it.
+    ///
+    /// # Errors
+    /// 404 for users who are not here; to a server that is no contact those with whom it shares no room look the same.
+    pub fn profile(
+        &self,
+        origin: &Origin,
+        user: &UserId,
+        field: Option<&ProfileFieldName>,
+    ) -> Result<UserProfile, Error> {
+        let unknown = || Error::not_found(format!("{user} is not a user of this server that you share a room with"));
+        if !self.core.identity().is_our_user(user) {
+            return Err(unknown());
+        }
+        if origin.class != LinkClass::Contact {
+            let snapshot = self.core.snapshot()?;
+            if !shares_room_with(snapshot.view(), user, &origin.server)? {
+                return Err(unknown());
+            }
+        }
+        let profile = self.parts.profiles.ours(user)?;
+        let Some(field) = field else { return Ok(profile) };
+        let wanted = profile.iter().filter(|(name, _)| name.as_str() == field.as_str());
+        Ok(wanted.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 }

@@ -25,9 +25,29 @@ impl Federation {
     pub async fn receive(&self, origin: &Origin, txn_id: &str, transaction: Transaction) -> Result<(), Error> {
         let edus: Vec<Edu> = transaction.edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
         let from = origin.clone();
+        let told = edus_of_the_moment(&edus);
         let write = move |txn: &mut WriteTxn<'_>| edus.iter().try_for_each(|edu| apply(txn, &from, edu));
-        self.inbox.receive(&origin.server, txn_id, transaction, write).await
+        self.parts.inbox.receive(&origin.server, txn_id, transaction, write).await?;
+        for edu in told {
+            self.tell(origin, edu).await?;
+        }
+        Ok(())
     }
+
+    /// What is of the moment: lost with a crash, and no harm done.
+    async fn tell(&self, origin: &Origin, edu: Edu) -> Result<(), Error> {
+        match edu {
+            Edu::Receipt(content) => self.parts.receipts.receive(&origin.server, content).await,
+            Edu::Typing(content) if content.user_id.server_name() == origin.server => {
+                self.parts.typing.set_remote(&content.user_id, &content.room_id, content.typing)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn edus_of_the_moment(edus: &[Edu]) -> Vec<Edu> {
+    edus.iter().filter(|edu| matches!(edu, Edu::Receipt(_) | Edu::Typing(_))).cloned().collect()
 }
 
 fn apply(txn: &mut WriteTxn<'_>, origin: &Origin, edu: &Edu) -> Result<(), millpond_store::Error> {

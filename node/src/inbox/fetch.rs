@@ -127,17 +127,7 @@ impl Inbox {
     /// timeline until somebody scrolls there.
     async fn bridge(&self, room: (RoomShort, &Room), from: &ServerName, event_id: &EventId) -> Result<bool, Error> {
         let Ok(rules) = rules(&room.1.version) else { return Ok(false) };
-        let request = get_room_state::v1::Request::new(event_id.to_owned(), room.1.room_id.clone());
-        let Ok(answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(false) };
-        let state = self.check_all(rules, from, answer.pdus).await?;
-        let auth_chain = self.check_all(rules, from, answer.auth_chain).await?;
-        let accepted = {
-            let snapshot = self.core.snapshot()?;
-            let view = snapshot.view();
-            let known = |id: &EventId| known_pdu(view, room.0, &room.1.room_id, id);
-            join::accept_state(rules, &room.1.room_id, RoomAnswer { state, auth_chain }, known)
-        };
-        let Ok(accepted) = accepted else { return Ok(false) };
+        let Some(accepted) = self.state_from(room, rules, from, event_id).await? else { return Ok(false) };
         let row = {
             let snapshot = self.core.snapshot()?;
             snapshot.view().get(tables::PARKED, (&*room.1.room_id, event_id))?
@@ -148,6 +138,24 @@ impl Inbox {
         self.write_outliers(room.0, &accepted).await?;
         let staged = StagedPdu { origin: row.origin, via: Vec::new(), json: row.json };
         self.write_bridged(room, judge::Ready { position: 0, staged, pdu }, accepted).await
+    }
+
+    /// The state before an event as a peer describes it, as far as it holds; `None` where it cannot be had.
+    pub(super) async fn state_from(
+        &self,
+        room: (RoomShort, &Room),
+        rules: &'static RoomRules,
+        from: &ServerName,
+        event_id: &EventId,
+    ) -> Result<Option<AcceptedState>, Error> {
+        let request = get_room_state::v1::Request::new(event_id.to_owned(), room.1.room_id.clone());
+        let Ok(answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(None) };
+        let state = self.check_all(rules, from, answer.pdus).await?;
+        let auth_chain = self.check_all(rules, from, answer.auth_chain).await?;
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let known = |id: &EventId| known_pdu(view, room.0, &room.1.room_id, id);
+        Ok(join::accept_state(rules, &room.1.room_id, RoomAnswer { state, auth_chain }, known).ok())
     }
 
     /// Checks PDUs that a peer has named (steps 1 to 3); those that fail are left out.
@@ -191,7 +199,7 @@ impl Inbox {
         accepted: AcceptedState,
     ) -> Result<bool, Error> {
         let owed = Owed::AllBut(judge::served(&ready.staged, &ready.pdu));
-        self.write_with_state(room, ready.pdu, accepted, owed).await
+        self.write_with_state(room, ready.pdu, accepted, owed, false).await
     }
 
     /// Writes our own join on the state that a server has described.
@@ -206,7 +214,7 @@ impl Inbox {
         resident: &ServerName,
     ) -> Result<bool, Error> {
         let owed = Owed::AllBut(BTreeSet::from([resident.to_owned()]));
-        self.write_with_state(room, pdu, accepted, owed).await
+        self.write_with_state(room, pdu, accepted, owed, true).await
     }
 
     /// Decides on an event by a state that a peer has named, and writes it.
@@ -216,6 +224,7 @@ impl Inbox {
         pdu: CheckedPdu,
         accepted: AcceptedState,
         owed: Owed,
+        joins: bool,
     ) -> Result<bool, Error> {
         let Ok(rules) = rules(&room.version) else { return Ok(false) };
         let room = Arc::new(room.clone());
@@ -228,7 +237,10 @@ impl Inbox {
                 |_| Ok::<_, Error>(()),
                 move |(), txn| {
                     let room = (short, &*job_room);
-                    let given = Given { resolutions: &resolved, state_before: Some(before.clone()), backfill: false };
+                    // Another user of ours may have joined in between: then the room is here, and goes on as it is.
+                    let entering = joins && !is_resident(txn.view(), short, &core)?;
+                    let state_before = Some(before.clone());
+                    let given = Given { resolutions: &resolved, state_before, entering, backfill: false };
                     let verdict = apply::verdict(txn.view(), room, &job_pdu, &given).map_err(apply::store_error)?;
                     match verdict {
                         Verdict::Resolve(sets) => return Ok(Err(sets)),
@@ -247,6 +259,15 @@ impl Inbox {
             }
         }
     }
+}
+
+fn is_resident(
+    view: millpond_store::View<'_>,
+    room: RoomShort,
+    core: &crate::Core,
+) -> Result<bool, millpond_store::Error> {
+    let ours = view.get(tables::ROOM_SERVERS, (room, core.identity().server_name()))?;
+    Ok(ours.is_some_and(|members| members > 0))
 }
 
 /// An event of a room that is stored; storage errors count as unknown here, the write that follows meets them again.

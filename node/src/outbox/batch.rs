@@ -1,6 +1,6 @@
 //! What the next transaction to a destination holds: owed rows in their order, and the latest of what is sent by cursor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use data_encoding::BASE32_NOPAD;
 use millpond_store::{
@@ -23,6 +23,9 @@ use crate::{
     rooms,
     typing::TypingEdus,
 };
+
+/// Bytes after which no further item is added: a peer takes transactions of some times this size.
+const MAX_BYTES: usize = 8 << 20;
 
 /// One delivery.
 #[allow(clippy::large_enum_variant, reason = "one at a time per destination")]
@@ -72,7 +75,7 @@ impl Outbox {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let mut content = Content { pdus: Vec::new(), edus: Vec::new(), via: Vec::new() };
-        let (mut positions, mut served) = (Vec::new(), BTreeMap::new());
+        let (mut positions, mut served, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
         for row in view.scan(tables::OUTBOX, (server,))? {
             let ((_, position), item) = row?;
             match item {
@@ -82,12 +85,17 @@ impl Outbox {
                 OutboxItem::Invite(_) => break,
                 OutboxItem::Pdu(_) if content.pdus.len() == MAX_PDUS => break,
                 OutboxItem::Edu(_) if content.edus.len() == MAX_EDUS => break,
+                _ if bytes > MAX_BYTES => break,
                 OutboxItem::Pdu(event) => {
                     let row = rooms::rows::event(view, event)?;
-                    content.via.push(served_in(view, row.meta.room, &mut served)?);
+                    content.via.push(served_in(view, row.meta.room, row.meta.position, &mut served)?);
+                    bytes += row.json.len();
                     content.pdus.push(raw(row)?);
                 }
-                OutboxItem::Edu(json) => content.edus.push(raw_json(json)?),
+                OutboxItem::Edu(json) => {
+                    bytes += json.len();
+                    content.edus.push(raw_json(json)?);
+                }
             }
             positions.push(position);
         }
@@ -117,24 +125,33 @@ impl Outbox {
     }
 }
 
-/// The servers of a room that we serve ourselves, us included.
+/// The linked servers of a room, each with the position since which it is.
+type Linked = Vec<(OwnedServerName, u64)>;
+
+/// The servers of a room that we serve ourselves, us included: who was linked when the event was written has it owed.
 fn served_in(
     view: View<'_>,
     room: RoomShort,
-    known: &mut BTreeMap<RoomShort, BTreeSet<OwnedServerName>>,
+    position: Option<i64>,
+    known: &mut BTreeMap<RoomShort, Linked>,
 ) -> Result<BTreeSet<OwnedServerName>, Error> {
-    if let Some(servers) = known.get(&room) {
-        return Ok(servers.clone());
-    }
-    let mut servers = BTreeSet::new();
+    let linked = match known.entry(room) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert(linked_in(view, room)?),
+    };
+    let written = position.and_then(|position| u64::try_from(position).ok()).unwrap_or_default();
+    Ok(linked.iter().filter(|(_, since)| *since <= written).map(|(server, _)| server.clone()).collect())
+}
+
+fn linked_in(view: View<'_>, room: RoomShort) -> Result<Linked, Error> {
+    let mut linked = Linked::new();
     for row in view.scan(tables::ROOM_SERVERS, (room,))? {
         let ((_, server), _) = row?;
-        if peers::is_linked(view, &server)? {
-            servers.insert(server);
+        if let Some(since) = peers::linked_since(view, &server)? {
+            linked.push((server, since));
         }
     }
-    known.insert(room, servers.clone());
-    Ok(servers)
+    Ok(linked)
 }
 
 fn raw(row: EventRow) -> Result<Box<RawValue>, Error> {

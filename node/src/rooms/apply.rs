@@ -38,8 +38,8 @@ pub(crate) struct Context {
     pub(crate) txn: Option<Box<str>>,
     /// To whom we owe it.
     pub(crate) owed: Owed,
-    /// It is history: it goes to the old end of the timeline.
-    pub(crate) backfill: bool,
+    /// It is history, and goes to this place at the old end of the timeline.
+    pub(crate) backfill: Option<i64>,
 }
 
 /// Where an event went.
@@ -63,7 +63,7 @@ pub(crate) fn decide_and_write(
     pdu: &CheckedPdu,
     context: &Context,
 ) -> Result<Applied, Error> {
-    let given = Given { backfill: context.backfill, ..Given::default() };
+    let given = Given { backfill: context.backfill.is_some(), ..Given::default() };
     let verdict = verdict(txn.view(), room, pdu, &given).map_err(store_error)?;
     write(txn, identity, room, pdu, verdict, context)
 }
@@ -144,7 +144,7 @@ fn append_event(
 ) -> Result<Applied, Error> {
     let event = number(txn, pdu)?;
     let (before, after) = states(txn, event, &append.placement)?;
-    let position = if context.backfill { oldest(txn.view(), short)? - 1 } else { txn.next_position().as_timeline() };
+    let position = context.backfill.unwrap_or_else(|| txn.next_position().as_timeline());
     put(txn, short, event, pdu, Place { position: Some(position), before, after, txn: context.txn.clone() })?;
     txn.put(tables::TIMELINE, (short, position), &event)?;
     link_to_earlier(txn, short, event, pdu)?;
@@ -276,7 +276,7 @@ fn own_or_stored(view: View<'_>, pdu: &Pdu, event: EventShort, id: &OwnedEventId
 }
 
 /// The timeline position of the oldest event that we have of a room, or 0.
-fn oldest(view: View<'_>, room: RoomShort) -> Result<i64, Error> {
+pub(crate) fn oldest(view: View<'_>, room: RoomShort) -> Result<i64, Error> {
     let first = view.scan(tables::TIMELINE, (room,))?.next().transpose()?;
     Ok(first.map_or(0, |((_, position), _)| position.min(0)))
 }

@@ -152,6 +152,9 @@ pub struct AccountDataKey {
 pub struct Peer {
     /// There is an established link.
     pub linked: bool,
+    /// Since this position.
+    #[serde(default)]
+    pub linked_since: u64,
     /// Receipts up to this position were sent to it.
     #[serde(default)]
     pub receipts_sent: u64,

@@ -1,0 +1,247 @@
+//! Older history for a client that scrolls back: asked of a member that is linked, checked like everything that comes from
+//! a peer, and put before the oldest event that is here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use millpond_matrix::{
+    CheckedPdu, StateMap, Verdict,
+    decide::Given,
+    rules::{RoomRules, rules},
+    state::{Resolution, StateSet},
+};
+use millpond_store::{
+    job,
+    rows::{Room, RoomShort},
+    tables,
+};
+use ruma::{
+    EventId, OwnedEventId, RoomId, ServerName, UInt,
+    api::federation::{backfill::get_backfill, event::get_room_state_ids},
+    events::StateEventType,
+};
+
+use super::{Inbox, fetch::known_pdu, parked};
+use crate::{
+    Error,
+    peers::PATIENCE,
+    rooms::{
+        apply::{self, Context},
+        rows,
+    },
+    timeline::Backfill,
+};
+
+/// Events to start from in one question.
+const MAX_STARTS: usize = 20;
+/// Events asked for at once.
+const MAX_EVENTS: usize = 100;
+/// States asked for in one go: history with more gaps in it takes more goes.
+const MAX_STATES: usize = 4;
+/// Events written in one commit.
+const SLICE: usize = 32;
+
+/// History that is ready to be written, the oldest first.
+struct History {
+    events: Vec<CheckedPdu>,
+    /// The state before those of them whose prev events are not here.
+    states: HashMap<OwnedEventId, Arc<StateMap>>,
+}
+
+impl Backfill for Inbox {
+    fn backfill<'a>(&'a self, room_id: &'a RoomId, limit: usize) -> BoxFuture<'a, Result<(), Error>> {
+        self.fetch_history(room_id, limit.clamp(1, MAX_EVENTS)).boxed()
+    }
+}
+
+impl Inbox {
+    async fn fetch_history(&self, room_id: &RoomId, limit: usize) -> Result<(), Error> {
+        // One at a time: a second client would ask for the same.
+        let _turn = self.backfilling.lock().await;
+        let (short, room, from) = {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            let Some((short, room)) = rows::room(view, room_id)? else { return Ok(()) };
+            let missing = view.scan(tables::BACKWARD, (short,))?;
+            let mut missing: Vec<_> =
+                missing.map(|row| row.map(|((_, id), depth)| (depth, id))).collect::<Result<_, _>>()?;
+            missing.sort_unstable_by(|a, b| b.cmp(a));
+            missing.truncate(MAX_STARTS);
+            let from: Vec<OwnedEventId> = missing.into_iter().map(|(_, id)| id).collect();
+            (short, room, from)
+        };
+        if from.is_empty() {
+            return Ok(());
+        }
+        let rules = rules(&room.version).map_err(|e| Error::internal(e.to_string()))?;
+        let limit = UInt::new_saturating(limit as u64);
+        for server in self.who_to_ask(short, self.core.identity().server_name())? {
+            let request = get_backfill::v1::Request::new(room_id.to_owned(), from.clone(), limit);
+            let Ok(mut answer) = self.peers.ask(&server, request, PATIENCE).await else { continue };
+            answer.pdus.truncate(MAX_EVENTS);
+            let checked = self.check_all(rules, &server, answer.pdus).await?;
+            let history = self.prepare((short, &room), rules, &server, checked).await?;
+            if self.write_history((short, room.clone()), rules, history).await? > 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders the events, and gets the state before those that stand at the old end.
+    async fn prepare(
+        &self,
+        room: (RoomShort, &Room),
+        rules: &'static RoomRules,
+        from: &ServerName,
+        mut events: Vec<CheckedPdu>,
+    ) -> Result<History, Error> {
+        events.retain(|pdu| pdu.room_id() == &*room.1.room_id);
+        events.sort_by_key(|pdu| (pdu.depth(), pdu.owned_event_id()));
+        let mut history = History { events: Vec::new(), states: HashMap::new() };
+        let mut here: HashSet<OwnedEventId> = HashSet::new();
+        let mut asked = 0;
+        for pdu in events {
+            let (placed, connected) = self.connected(room.0, &pdu, &here)?;
+            if placed {
+                continue;
+            }
+            if !connected {
+                asked += 1;
+                if asked > MAX_STATES {
+                    break;
+                }
+                let Some(state) = self.state_before(room, rules, from, pdu.event_id()).await? else { continue };
+                history.states.insert(pdu.owned_event_id(), Arc::new(state));
+            }
+            here.insert(pdu.owned_event_id());
+            history.events.push(pdu);
+        }
+        Ok(history)
+    }
+
+    /// Whether an event has its place already, and whether all its prev events have.
+    fn connected(
+        &self,
+        room: RoomShort,
+        pdu: &CheckedPdu,
+        here: &HashSet<OwnedEventId>,
+    ) -> Result<(bool, bool), Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let placed = |id: &EventId| -> Result<bool, Error> {
+            Ok(rows::event_in_room(view, room, id)?.is_some_and(|(_, row)| row.meta.state_after.is_some()))
+        };
+        let mut connected = true;
+        for prev in pdu.prev_events() {
+            connected = connected && (here.contains(prev) || placed(prev)?);
+        }
+        Ok((placed(pdu.event_id())?, connected))
+    }
+
+    /// The state before an event, by a peer's word: by ids where all of them are here, else with the events.
+    async fn state_before(
+        &self,
+        room: (RoomShort, &Room),
+        rules: &'static RoomRules,
+        from: &ServerName,
+        event_id: &EventId,
+    ) -> Result<Option<StateMap>, Error> {
+        let request = get_room_state_ids::v1::Request::new(event_id.to_owned(), room.1.room_id.clone());
+        let Ok(answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(None) };
+        if let Some(state) = self.known_state(room, &answer.pdu_ids)? {
+            return Ok(Some(state));
+        }
+        let Some(accepted) = self.state_from(room, rules, from, event_id).await? else { return Ok(None) };
+        self.write_outliers(room.0, &accepted).await?;
+        Ok(Some(accepted.state))
+    }
+
+    /// A state of events that are all here and were not rejected.
+    fn known_state(&self, room: (RoomShort, &Room), ids: &[OwnedEventId]) -> Result<Option<StateMap>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let mut state = StateMap::new();
+        for id in ids {
+            let known = known_pdu(snapshot.view(), room.0, &room.1.room_id, id);
+            let Some(pdu) = known.filter(|pdu| !pdu.flags().rejected) else { return Ok(None) };
+            let Some(key) = pdu.state_entry() else { return Ok(None) };
+            if state.insert(key, id.clone()).is_some() {
+                return Ok(None);
+            }
+        }
+        let create = (StateEventType::RoomCreate, String::new());
+        Ok((ids.is_empty() || state.contains_key(&create)).then_some(state))
+    }
+
+    /// Writes history in slices; says how many events are new.
+    async fn write_history(
+        &self,
+        (short, room): (RoomShort, Room),
+        rules: &'static RoomRules,
+        history: History,
+    ) -> Result<usize, Error> {
+        let (history, room) = (Arc::new(history), Arc::new(room));
+        let (mut next, mut written) = (0, 0);
+        let mut oldest = None;
+        let mut resolutions: Vec<Resolution> = Vec::new();
+        while next < history.events.len() {
+            let (core, history_job, room_job) = (self.core.clone(), history.clone(), room.clone());
+            let resolved = resolutions.clone();
+            let write = job(
+                |_| Ok::<_, Error>(()),
+                move |(), txn| {
+                    let room = (short, &*room_job);
+                    // The oldest is written first, and all of them stand before what is here.
+                    let oldest = match oldest {
+                        Some(oldest) => oldest,
+                        None => apply::oldest(txn.view(), short)? - history_job.events.len() as i64,
+                    };
+                    let mut slice = Slice { oldest, done: 0, written: 0, resolve: None };
+                    for (at, pdu) in history_job.events.iter().enumerate().skip(next).take(SLICE) {
+                        let state_before = history_job.states.get(pdu.event_id()).cloned();
+                        let given = Given { resolutions: &resolved, state_before, entering: false, backfill: true };
+                        let verdict = apply::verdict(txn.view(), room, pdu, &given).map_err(apply::store_error)?;
+                        match verdict {
+                            Verdict::Resolve(sets) => {
+                                slice.resolve = Some(sets);
+                                break;
+                            }
+                            Verdict::Park(_) | Verdict::Duplicate => {}
+                            verdict => {
+                                let context = Context { backfill: Some(oldest + at as i64), ..Context::default() };
+                                apply::write(txn, core.identity(), room, pdu, verdict, &context)?;
+                                parked::wake(txn, pdu.event_id())?;
+                                slice.written += 1;
+                            }
+                        }
+                        slice.done += 1;
+                    }
+                    Ok(slice)
+                },
+            );
+            let slice = self.core.write(write).await?.0;
+            next += slice.done;
+            written += slice.written;
+            oldest = Some(slice.oldest);
+            match slice.resolve {
+                Some(sets) => {
+                    let pdu = &history.events[next];
+                    resolutions.push(self.resolve((short, &room), rules, sets, pdu)?);
+                }
+                None => resolutions.clear(),
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// What one commit of history did.
+struct Slice {
+    oldest: i64,
+    done: usize,
+    written: usize,
+    resolve: Option<Vec<StateSet>>,
+}

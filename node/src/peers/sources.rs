@@ -1,0 +1,54 @@
+//! Linked servers as the source of profiles and media of their users.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use ruma::{
+    ServerName, UserId,
+    api::federation::{
+        authenticated_media::{FileOrLocation, get_content},
+        query::get_profile_information,
+    },
+    profile::UserProfile,
+};
+
+use super::{PATIENCE, Peers};
+use crate::{
+    Error,
+    media::{Label, MediaSource, RemoteMedia},
+    profile::ProfileSource,
+};
+
+impl ProfileSource for Peers {
+    fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<UserProfile, Error>> {
+        async move {
+            let request = get_profile_information::v1::Request::new(user.to_owned());
+            Ok(self.ask(user.server_name(), request, PATIENCE).await?.data)
+        }
+        .boxed()
+    }
+}
+
+impl MediaSource for Peers {
+    fn fetch<'a>(
+        &'a self,
+        server: &'a ServerName,
+        media_id: &'a str,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<RemoteMedia, Error>> {
+        async move {
+            let mut request = get_content::v1::Request::new(media_id.to_owned());
+            request.timeout_ms = patience;
+            let answer = self.ask(server, request, patience).await?;
+            let FileOrLocation::File(content) = answer.content else {
+                // A node that fetched what a peer names could be sent to addresses of our own network.
+                return Err(Error::unreachable("the other server names another place for the file; it is not fetched"));
+            };
+            let filename = content.content_disposition.and_then(|disposition| disposition.filename);
+            let label = Label { content_type: content.content_type, filename };
+            Ok(RemoteMedia { label, body: stream::once(async { Ok(Bytes::from(content.file)) }).boxed() })
+        }
+        .boxed()
+    }
+}
