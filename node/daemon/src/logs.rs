@@ -4,8 +4,8 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
-    // State resolution names event ids in its spans from `info` on; a filter that mentions it itself wins.
-    let filter = format!("ruma_state_res=warn,{filter}");
+    // State resolution names event ids in its spans from `info` on, libp2p peer ids and addresses; a filter that mentions them itself wins.
+    let filter = format!("ruma_state_res=warn,libp2p=warn,{filter}");
     let filter = EnvFilter::try_new(&filter).with_context(|| {
         format!("log filter `{filter}`: use off, error, warn, info, debug, trace or target=level,...")
     })?;
