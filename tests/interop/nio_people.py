@@ -107,8 +107,14 @@ class Person:
         ok(f"{self.label} uploads", isinstance(answer, UploadResponse), answer)
         return answer.content_uri
 
-    async def downloads(self, uri, content):
-        answer = await self.client.download(mxc=uri)
+    async def downloads(self, uri, content, within_s=0.0):
+        """`within_s`: how long "not there yet" is an answer, while the two nodes are being introduced."""
+        end = time.monotonic() + within_s
+        while True:
+            answer = await self.client.download(mxc=uri)
+            if getattr(answer, "body", None) == content or time.monotonic() >= end:
+                break
+            await self.settle(1)
         ok(f"{self.label} downloads {len(content)} bytes from the other node", getattr(answer, "body", None) == content, answer)
 
     async def close(self):

@@ -46,7 +46,7 @@ async def main():
             room = await gather(alice, [bob, carol], encrypted=False)
             await everybody_hears_everybody(room, people, "plain")
             content = b"picture" * 5000
-            await carol.downloads(await bob.upload(content), content)
+            await carol.downloads(await bob.upload(content), content, within_s=60)
             room = await gather(alice, [bob, carol], encrypted=True)
             await everybody_hears_everybody(room, people, "secret")
             a.kill()
