@@ -98,17 +98,17 @@ impl Memberships {
         target: &UserId,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
-        self.check_reachable(target)?;
+        self.check_reachable(target).await?;
         self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
     }
 
     /// That a user can be sent an invite.
     ///
     /// # Errors
-    /// 504 without a link to his server.
-    pub fn check_reachable(&self, target: &UserId) -> Result<(), Error> {
+    /// 504 without a link to his server. Dropping the future is safe.
+    pub async fn check_reachable(&self, target: &UserId) -> Result<(), Error> {
         let server = target.server_name();
-        if self.core.identity().is_ours(server) || self.peers.is_linked(server)? {
+        if self.core.identity().is_ours(server) || self.peers.is_linked_by_now(server).await? {
             return Ok(());
         }
         Err(Error::unreachable(format!(

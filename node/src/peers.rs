@@ -158,6 +158,21 @@ impl Peers {
         Ok(is_linked(snapshot.view(), server)?)
     }
 
+    /// As [`Peers::is_linked`], asking the overlay too: it knows of a link a moment before our rows do, and shows it to the user.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn is_linked_by_now(&self, server: &ServerName) -> Result<bool, Error> {
+        if self.is_linked(server)? {
+            return Ok(true);
+        }
+        if self.links.is_linked(server) {
+            self.linked(server.as_str()).await?;
+            return self.is_linked(server);
+        }
+        Ok(false)
+    }
+
     /// Follows the links: keeps the rows of linked peers as the overlay has them, and wakes what waits for one. Ends with
     /// the overlay.
     ///

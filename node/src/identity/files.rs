@@ -186,8 +186,9 @@ mod tests {
         let object = serde_json::from_slice(identity.key_document().as_bytes()).unwrap();
         let key = ruma::serde::Base64::new(identity.signing_key().public_key().to_vec());
         let id = format!("ed25519:{}", identity.signing_key().version());
-        let keys = ruma::signatures::PublicKeyMap::from([(identity.server_name().to_string(), [(id, key)].into())]);
-        ruma::signatures::verify_json(&keys, &object).unwrap();
+        let keys =
+            millpond_matrix::signing::PublicKeyMap::from([(identity.server_name().to_string(), [(id, key)].into())]);
+        millpond_matrix::signing::verify_json(&keys, &object).unwrap();
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// Every Rust source of a package, without the packages nested in it.
+/// Every Rust source of a package, without the packages nested in it and without its integration tests, which play the other side.
 pub fn files(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(current) = open.pop() {
         for entry in std::fs::read_dir(&current).expect("a package's folder can be listed") {
             let path = entry.expect("a package's folder can be listed").path();
-            if path.is_dir() && !path.join("Cargo.toml").exists() {
+            if path.is_dir() && !path.join("Cargo.toml").exists() && path != folder.join("tests") {
                 open.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = super::read(&path);
