@@ -50,6 +50,10 @@ ROWS = [
 ]
 
 
+# csload rounds to three digits: 0 means "before the answer was read", not "not measured".
+SMALLEST = 0.001
+
+
 def figure(value):
     if not isinstance(value, (int, float)):
         return "-"
@@ -76,7 +80,8 @@ def main():
     print("| row | Millpond | Synapse | ratio | target ratio | best Rust peer's | verdict |\n|---|---|---|---|---|---|---|")
     for name, unit, where, more, peer, target in ROWS:
         a, b = value_of(ours, where), value_of(synapse, where)
-        ratio = (a / b if more else b / a) if a and b else None
+        measured = a is not None and b is not None
+        ratio = (a / max(b, SMALLEST) if more else b / max(a, SMALLEST)) if measured else None
         shown = f"{figure(ratio)}x" if ratio is not None else "-"
         print(f"| {name} ({unit}) | {figure(a)} | {figure(b)} | {shown} | {f'{target}x' if target else '-'} | {peer}x | {verdict(ratio, peer, target)} |")
     if len(sys.argv) > 3:
