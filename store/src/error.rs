@@ -56,13 +56,16 @@ impl Error {
     /// Wraps an error of redb, telling a full disk from the rest.
     pub(crate) fn storage(doing: &'static str, source: impl Into<redb::Error>) -> Self {
         let source = source.into();
-        if let redb::Error::Io(io) = &source
-            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        {
-            return Self::DiskFull;
+        match source {
+            redb::Error::Io(io) if is_full(&io) => Self::DiskFull,
+            source => Self::Storage { doing, source: Box::new(source) },
         }
-        Self::Storage { doing, source: Box::new(source) }
     }
+}
+
+/// Whether an I/O error says that there is no room.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a job was not written.

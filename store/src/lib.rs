@@ -19,14 +19,18 @@
 //! ```
 
 pub mod check;
+mod database;
 mod error;
 mod job;
 pub mod key;
+mod memory;
 mod migrate;
 pub mod rows;
 mod store;
 mod table;
 pub mod tables;
+#[doc(hidden)]
+pub mod testing;
 mod topic;
 mod txn;
 pub mod value;

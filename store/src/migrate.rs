@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Error, Snapshot, WriteError,
+    database::Database,
     job::{Queued, job},
     tables,
     writer::Writer,
@@ -12,7 +13,7 @@ use crate::{
 /// The layout that this program writes. Raise it with a migration in [`step`] and a test that opens the old file.
 pub(crate) const LAYOUT: u64 = 1;
 
-pub(crate) fn run(db: &Arc<redb::Database>, writer: &Writer) -> Result<(), Error> {
+pub(crate) fn run(db: &Arc<Database>, writer: &Writer) -> Result<(), Error> {
     let found = Snapshot::new(db)?.view().get(tables::META, "layout")?.map(decode).transpose()?.unwrap_or(0);
     if found > LAYOUT {
         return Err(Error::TooNew { found, known: LAYOUT });

@@ -1,16 +1,15 @@
 //! Opening the database and handing out reads and writes.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-};
+use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Error, Position, Snapshot, WriteError,
+    database::{Database, Opener},
+    error::is_full,
     job::{Job, Queued},
+    memory::Memory,
     migrate,
     writer::{Boxed, Observer, Writer},
 };
@@ -38,7 +37,7 @@ pub struct Store {
 }
 
 struct Shared {
-    db: Arc<redb::Database>,
+    db: Arc<Database>,
     way: Way,
 }
 
@@ -56,26 +55,22 @@ impl Store {
     /// # Errors
     /// [`Error::InUse`] when another process has it, [`Error::TooNew`], [`Error::Open`], storage errors.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let opened = create_private(path)
-            .map_err(redb::DatabaseError::from)
-            .and_then(|()| redb::Database::builder().set_cache_size(options.cache_bytes).create(path));
-        match opened {
-            Ok(db) => Self::start(db, options),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse { path: path.to_owned() }),
-            Err(source) => Err(Error::Open { path: path.to_owned(), source: Box::new(source) }),
-        }
+        let (path, cache_bytes) = (path.to_owned(), options.cache_bytes);
+        Self::start(Box::new(move || open_file(&path, cache_bytes)), options)
     }
 
-    /// Opens a database on a storage of the caller's: for crash tests and simulation.
+    /// Opens a database on a storage of the caller's: for crash tests and simulation. Clones stand for the same storage;
+    /// after a failure the database is opened again on another one.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open_backend(backend: impl redb::StorageBackend, options: Options) -> Result<Self, Error> {
-        let db = redb::Database::builder()
-            .set_cache_size(options.cache_bytes)
-            .create_with_backend(backend)
-            .map_err(|source| Error::Open { path: PathBuf::from("(backend)"), source: Box::new(source) })?;
-        Self::start(db, options)
+    pub fn open_backend(backend: impl redb::StorageBackend + Clone, options: Options) -> Result<Self, Error> {
+        let cache_bytes = options.cache_bytes;
+        let open = move || {
+            let opened = redb::Database::builder().set_cache_size(cache_bytes).create_with_backend(backend.clone());
+            opened.map_err(|source| open_error(Path::new("(backend)"), source))
+        };
+        Self::start(Box::new(open), options)
     }
 
     /// A database in memory: nothing outlives it.
@@ -83,11 +78,11 @@ impl Store {
     /// # Errors
     /// Storage errors.
     pub fn in_memory(options: Options) -> Result<Self, Error> {
-        Self::open_backend(redb::backends::InMemoryBackend::new(), options)
+        Self::open_backend(Memory::default(), options)
     }
 
-    fn start(db: redb::Database, options: Options) -> Result<Self, Error> {
-        let db = Arc::new(db);
+    fn start(opener: Opener, options: Options) -> Result<Self, Error> {
+        let db = Arc::new(Database::open(opener)?);
         let writer = Writer::new(db.clone(), options.observer);
         migrate::run(&db, &writer)?;
         let way = if options.inline {
@@ -161,6 +156,21 @@ impl Drop for Shared {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+fn open_file(path: &Path, cache_bytes: usize) -> Result<redb::Database, Error> {
+    create_private(path)
+        .map_err(redb::DatabaseError::from)
+        .and_then(|()| redb::Database::builder().set_cache_size(cache_bytes).create(path))
+        .map_err(|source| open_error(path, source))
+}
+
+fn open_error(path: &Path, source: redb::DatabaseError) -> Error {
+    match source {
+        redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.to_owned() },
+        redb::DatabaseError::Storage(redb::StorageError::Io(io)) if is_full(&io) => Error::DiskFull,
+        source => Error::Open { path: path.to_owned(), source: Box::new(source) },
     }
 }
 

@@ -7,6 +7,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::{
     Error,
+    database::Database,
     key::{AsKey, AsPrefix, Key},
     table::Table,
     tables,
@@ -37,9 +38,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(db: &redb::Database) -> Result<Self, Error> {
-        use redb::ReadableDatabase;
-        let txn = db.begin_read().map_err(|e| Error::storage("starting to read", e))?;
+    pub(crate) fn new(db: &Database) -> Result<Self, Error> {
+        let txn = db.begin_read()?;
         Ok(Self { txn, open: [const { OnceCell::new() }; tables::COUNT] })
     }
 

@@ -1,0 +1,8 @@
+//! The store through its public face: jobs, groups, snapshots, scans, opening, full disks, power cuts, the check.
+
+mod cuts;
+mod full;
+mod jobs;
+mod opening;
+mod scans;
+mod support;
