@@ -4,9 +4,12 @@
 use crate::{Error, View, tables};
 
 mod accounts;
+mod directory;
 mod events;
 mod keys;
+mod peers;
 mod rooms;
+mod userdata;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -46,5 +49,8 @@ pub fn check(view: View<'_>) -> Result<Report, Error> {
     events::check(view, &mut report)?;
     keys::check(view, &mut report)?;
     rooms::check(view, &mut report)?;
+    directory::check(view, &mut report)?;
+    userdata::check(view, &mut report)?;
+    peers::check(view, &mut report)?;
     Ok(report)
 }

@@ -1,25 +1,24 @@
-//! Accounts, devices, tokens.
+//! Accounts, devices, tokens: each device has an owner, and device and token name each other.
 
 use super::Report;
 use crate::{Error, View, tables};
 
 pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     for row in view.scan(tables::DEVICES, ())? {
-        let ((user, device), _) = row?;
+        let ((user, device), row) = row?;
         report.expect(view.contains(tables::ACCOUNTS, &*user)?, || format!("device {device} belongs to no account"));
-    }
-    for row in view.scan(tables::TOKENS, ())? {
-        let (_, owner) = row?;
-        let key = (&*owner.user_id, &*owner.device_id);
-        report.expect(view.contains(tables::DEVICES, key)?, || {
-            format!("a token is of device {}, which is not there", owner.device_id)
+        let Some(hash) = row.token_hash else { continue };
+        let owner = view.get(tables::TOKENS, hash)?;
+        report.expect(owner.is_some_and(|owner| owner.user_id == user && owner.device_id == device), || {
+            format!("the token of device {device} is not there, or another's")
         });
     }
-    for row in view.scan(tables::ACCOUNT_DATA_LOG, ())? {
-        let ((user, position), key) = row?;
-        let data = view.get(tables::ACCOUNT_DATA, (&*user, key.room_id.as_str(), key.kind.as_str()))?;
-        report.expect(data.is_some_and(|data| data.position == position), || {
-            format!("the account data log at {position} names {}, which is not of that position", key.kind)
+    for row in view.scan(tables::TOKENS, ())? {
+        let (hash, owner) = row?;
+        let device = view.get(tables::DEVICES, (&*owner.user_id, &*owner.device_id))?;
+        report.expect(device.is_some(), || format!("a token is of device {}, which is not there", owner.device_id));
+        report.expect(device.is_none_or(|device| device.token_hash == Some(hash)), || {
+            format!("device {} has a token that it does not know, so that it cannot be revoked", owner.device_id)
         });
     }
     Ok(())

@@ -66,10 +66,16 @@ fn logs(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         });
         report.expect(same, || format!("the log of device changes at {position} is of another device"));
     }
-    for row in view.scan(tables::TO_DEVICE_SEEN, ())? {
-        let ((origin, id), number) = row?;
-        let logged = view.get(tables::TO_DEVICE_SEEN_LOG, (&origin, number))?;
-        report.expect(logged == Some(id), || format!("message {number} of a peer is not in the log of messages"));
+    for row in view.scan(tables::DEVICE_LIST_LOG, ())? {
+        let (position, user) = row?;
+        let head = view.get(tables::DEVICE_LIST_HEAD, &*user)?;
+        report.expect(head == Some(position), || format!("the device list log at {position} is not its user's newest"));
+    }
+    for row in view.scan(tables::DEVICE_OUT_LOG, ())? {
+        let (position, out) = row?;
+        let device = out.device_id.as_ref().map_or("", |device| device.as_str());
+        let head = view.get(tables::DEVICE_OUT_HEAD, (&*out.user_id, device))?;
+        report.expect(head == Some(position), || format!("the log of device changes at {position} is not the newest"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use ruma::{OwnedServerName, OwnedUserId, events::room::member::MembershipState};
 use super::Report;
 use crate::{
     Error, View,
-    rows::{EventShort, OutboxItem, Room, RoomCounts, RoomShort, StateGroup},
+    rows::{EventShort, Room, RoomCounts, RoomShort, StateGroup},
     tables,
 };
 
@@ -37,16 +37,8 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("a relation to {target} is of an event that is not there")
         });
     }
-    for row in view.scan(tables::OUTBOX, ())? {
-        let ((server, position), item) = row?;
-        if let OutboxItem::Pdu(event) | OutboxItem::Invite(event) = item {
-            report.expect(view.contains(tables::EVENTS, event)?, || {
-                format!("the outbox owes {server} at {position} an event that is not there")
-            });
-        }
-    }
-    check_parked(view, report)?;
-    check_receipts(view, report)
+    check_log(view, report)?;
+    check_parked(view, report)
 }
 
 fn check_room(view: View<'_>, report: &mut Report, room: RoomShort, row: &Room) -> Result<(), Error> {
@@ -151,12 +143,31 @@ fn check_parked(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_receipts(view: View<'_>, report: &mut Report) -> Result<(), Error> {
-    for row in view.scan(tables::RECEIPT_LOG, ())? {
-        let ((room, position), key) = row?;
-        let row = view.get(tables::RECEIPTS, (room, &*key.user_id, key.kind.as_str(), key.thread.as_str()))?;
-        report.expect(row.is_some_and(|row| row.position == position), || {
-            format!("the receipt log of room {} at {position} names no receipt", room.0)
+/// What the log of the state, and the notes about order and redactions, name is there.
+fn check_log(view: View<'_>, report: &mut Report) -> Result<(), Error> {
+    let last = view.position()?.0;
+    for row in view.scan(tables::ROOM_STATE_LOG, ())? {
+        let ((room, position, key), change) = row?;
+        report.expect(position <= last, || format!("room {} changed at {position}, after the last commit", room.0));
+        report.expect(view.contains(tables::STATE_KEY_NAMES, key)?, || {
+            format!("room {} changed at {position} by an unknown key {}", room.0, key.0)
+        });
+        for event in [change.event, change.replaces].into_iter().flatten() {
+            report.expect(view.contains(tables::EVENTS, event)?, || {
+                format!("room {} changed at {position} by event {}, which is not there", room.0, event.0)
+            });
+        }
+    }
+    for row in view.scan(tables::SUCCESSORS, ())? {
+        let ((room, earlier, later), ()) = row?;
+        report.expect(view.contains(tables::EVENTS, later)?, || {
+            format!("{earlier} is followed in room {} by event {}, which is not there", room.0, later.0)
+        });
+    }
+    for row in view.scan(tables::EARLY_REDACTIONS, ())? {
+        let ((room, target), redaction) = row?;
+        report.expect(view.contains(tables::EVENTS, redaction)?, || {
+            format!("{target} is to be redacted in room {} by event {}, which is not there", room.0, redaction.0)
         });
     }
     Ok(())

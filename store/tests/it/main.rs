@@ -1,5 +1,6 @@
 //! The store through its public face: jobs, groups, snapshots, scans, opening, full disks, power cuts, the check.
 
+mod check;
 mod cuts;
 mod full;
 mod jobs;

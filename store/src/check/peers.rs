@@ -1,0 +1,42 @@
+//! Between nodes: positions that were given out, key documents that prove themselves, what was taken once.
+
+use super::Report;
+use crate::{Error, View, rows::OutboxItem, tables};
+
+pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
+    let last = view.position()?.0;
+    for row in view.scan(tables::INBOX, ())? {
+        let (position, _) = row?;
+        report.expect(position <= last, || format!("a PDU is staged at {position}, and the last commit is {last}"));
+    }
+    for row in view.scan(tables::OUTBOX, ())? {
+        let ((server, position), item) = row?;
+        report.expect(position <= last, || {
+            format!("the outbox owes {server} at {position}, and the last commit is {last}")
+        });
+        if let OutboxItem::Pdu(event) | OutboxItem::Invite(event) = item {
+            report.expect(view.contains(tables::EVENTS, event)?, || {
+                format!("the outbox owes {server} at {position} an event that is not there")
+            });
+        }
+    }
+    for row in view.scan(tables::KEY_DOCUMENTS, ())? {
+        let (server, bytes) = row?;
+        let document = millpond_mailbox::key_document::KeyDocument::verify(&bytes);
+        report.expect(document.is_ok_and(|document| document.name().as_str() == server.as_str()), || {
+            format!("the key document of {server} does not prove itself")
+        });
+    }
+    for row in view.scan(tables::TO_DEVICE_SEEN, ())? {
+        let ((origin, id), number) = row?;
+        let logged = view.get(tables::TO_DEVICE_SEEN_LOG, (&origin, number))?;
+        report.expect(logged == Some(id), || format!("message {number} of a peer is not in the log of messages"));
+    }
+    for row in view.scan(tables::TO_DEVICE_SEEN_LOG, ())? {
+        let ((origin, number), id) = row?;
+        let seen = view.get(tables::TO_DEVICE_SEEN, (&origin, &id))?;
+        report
+            .expect(seen == Some(number), || format!("message {number} of a peer is logged and would be taken again"));
+    }
+    Ok(())
+}
