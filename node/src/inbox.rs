@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
+use millpond_matrix::check::MAX_RAW_LEN;
 use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
 use serde::Deserialize;
@@ -57,6 +58,9 @@ pub const MAX_EDUS: usize = 100;
 const MAX_STAGED: usize = 5_000;
 /// Servers in a `via` list; longer ones are cut, which costs a duplicate at worst.
 const MAX_VIA: usize = 64;
+/// Transaction ids of a peer that are remembered, and how often older ones are looked for.
+const MAX_TXN_IDS: usize = 1_000;
+const PRUNE_EVERY: u32 = 256;
 /// PDUs that are judged in one go.
 const BATCH: usize = 512;
 
@@ -85,7 +89,10 @@ impl Inbox {
             return Err(Error::bad_json("a transaction has at most 50 PDUs and 100 EDUs"));
         }
         let mut via = transaction.via.into_iter();
-        let staged: Vec<_> = transaction.pdus.iter().map(|pdu| staged(origin, pdu, via.next())).collect();
+        let staged = transaction.pdus.iter().map(|pdu| staged(origin, pdu, via.next()));
+        // What is longer than any PDU is not worth a place.
+        let staged: Vec<_> = staged.filter(|pdu| pdu.json.len() <= MAX_RAW_LEN).collect();
+        let prune = rand::random_ratio(1, PRUNE_EVERY);
         let key = (origin.to_owned(), txn_id.to_owned());
         let (view_key, now) = (key.clone(), self.core.clock().now_ms());
         let stage = job(
@@ -106,6 +113,9 @@ impl Inbox {
             move |new: bool, txn| {
                 if new {
                     txn.put(tables::INBOX_TXNS, (&*key.0, key.1.as_str()), &now)?;
+                    if prune {
+                        forget_old(txn, &key.0)?;
+                    }
                     stage(txn, &staged)?;
                     edus(txn)?;
                 }
@@ -217,6 +227,18 @@ fn stage(txn: &mut WriteTxn<'_>, staged: &[StagedPdu]) -> Result<(), millpond_st
         let position = txn.next_position().0;
         txn.put(tables::INBOX, position, pdu)?;
         txn.touch(Topic::Inbox);
+    }
+    Ok(())
+}
+
+/// Forgets all but the newest transaction ids of a peer: it repeats only what we have not answered.
+fn forget_old(txn: &mut WriteTxn<'_>, origin: &ServerName) -> Result<(), millpond_store::Error> {
+    let known = txn.view().scan(tables::INBOX_TXNS, (origin,))?;
+    let mut known: Vec<_> = known.map(|row| row.map(|((_, id), at)| (at, id))).collect::<Result<_, _>>()?;
+    known.sort_unstable();
+    let old = known.len().saturating_sub(MAX_TXN_IDS);
+    for (_, id) in known.into_iter().take(old) {
+        txn.remove(tables::INBOX_TXNS, (origin, id.as_str()))?;
     }
     Ok(())
 }

@@ -115,12 +115,9 @@ impl NodeHandle {
         let memberships = memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone());
         let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
         let profiles = profile::Profiles::new(core.clone(), rooms.clone());
-        profiles.use_source(Arc::new(peers.clone()));
         let media = media::Media::new(core.clone());
-        media.use_source(Arc::new(peers.clone()));
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
-        timeline.connect(Arc::new(inbox.clone()));
         let parts = federation::Parts {
             links: links.clone(),
             inbox: inbox.clone(),

@@ -1,7 +1,7 @@
 //! The node's long-lived loops, owned in one place: nothing is detached, and the end is ordered - stop taking in, drain,
 //! close - each step with a deadline.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ impl NodeHandle {
     /// # Errors
     /// When the stored links cannot be read or no port can be opened.
     pub async fn start(&self) -> Result<Supervisor, Error> {
+        self.ask_others();
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let (node, token) = (self.clone(), stop.clone());
@@ -43,6 +44,14 @@ impl NodeHandle {
         loops.spawn(async move { ("introductions", node.introductions.work(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
+    }
+
+    /// What is not here is asked of linked nodes from now on.
+    fn ask_others(&self) {
+        let peers = Arc::new(self.peers.clone());
+        self.profiles.use_source(peers.clone());
+        self.media.use_source(peers);
+        self.timeline.connect(Arc::new(self.inbox.clone()));
     }
 
     /// Follows the links from the moment the overlay runs.

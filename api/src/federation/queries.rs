@@ -12,9 +12,9 @@ pub(crate) fn routes(routes: &mut Routes) {
 
 async fn directory(
     federation: Federation,
-    Args { request, .. }: Args<get_room_information::v1::Request>,
+    Args { sender, request, .. }: Args<get_room_information::v1::Request>,
 ) -> Result<get_room_information::v1::Response, Error> {
-    let (room_id, servers) = federation.directory(&request.room_alias).await?;
+    let (room_id, servers) = federation.directory(&sender, &request.room_alias).await?;
     Ok(get_room_information::v1::Response::new(room_id, servers))
 }
 

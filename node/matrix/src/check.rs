@@ -212,4 +212,4 @@ fn event_id(object: &CanonicalJsonObject, rules: &RoomRules) -> Result<OwnedEven
 pub const MAX_PDU_LEN: usize = 65_535;
 
 /// Most bytes of a PDU as received: every byte of the canonical form may stand as a six-byte escape.
-const MAX_RAW_LEN: usize = 6 * MAX_PDU_LEN;
+pub const MAX_RAW_LEN: usize = 6 * MAX_PDU_LEN;

@@ -84,3 +84,34 @@ fn exceeded(wait_ms: u64) -> Error {
     let message = format!("too often within an hour: wait {} seconds", wait_ms.div_ceil(1000));
     Error::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use ruma::server_name;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_invites_twenty_times_an_hour_and_others_are_not_held_up_by_it() {
+        let now = Arc::new(AtomicU64::new(1_000_000));
+        let clock = now.clone();
+        let limits = Limits::new(Clock::from_fn(move || clock.load(Ordering::Relaxed)), true);
+        let (one, other) = (server_name!("one.example"), server_name!("other.example"));
+        for _ in 0..20 {
+            limits.take(one, Act::Invite).unwrap();
+            now.fetch_add(1_000, Ordering::Relaxed);
+        }
+        let refused = limits.take(one, Act::Invite).unwrap_err();
+        assert!(matches!(refused.kind(), Some(ErrorKind::LimitExceeded(data)) if data.retry_after.is_some()));
+        limits.take(other, Act::Invite).unwrap();
+        limits.take(one, Act::Carry).unwrap();
+        now.fetch_add(3_580_000, Ordering::Relaxed);
+        limits.take(one, Act::Invite).unwrap();
+        assert!(limits.take(one, Act::Invite).is_err(), "only the oldest one is an hour old");
+    }
+}

@@ -11,7 +11,10 @@ use millpond_matrix::{
     rules::{RoomRules, rules},
     template,
 };
-use millpond_store::rows::{Room, RoomShort};
+use millpond_store::{
+    View,
+    rows::{Room, RoomShort},
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, RoomId, RoomVersionId, UserId,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
@@ -20,11 +23,12 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Federation, Origin, check_acl};
+use super::{Federation, Origin, check_acl, is_in};
 use crate::{
     Error,
+    links::LinkClass,
     memberships::authorising_user,
-    rooms::{self, local},
+    rooms::{self, current, local},
 };
 
 /// An unsigned event for another server to sign.
@@ -63,6 +67,7 @@ impl Federation {
         let view = snapshot.view();
         let (short, room) = self.resident(view, room_id)?;
         check_acl(view, short, &origin.server)?;
+        check_class(view, short, origin, user)?;
         if versions.is_some_and(|versions| !versions.contains(&room.version)) {
             return Err(incompatible(room.version));
         }
@@ -109,6 +114,7 @@ impl Federation {
             (room, rules)
         };
         let head = check_head(event, origin, room_id, &membership)?;
+        check_class(self.core.snapshot()?.view(), room.0, origin, &head.sender)?;
         let event = match head.content.authorised_via {
             Some(voucher) if membership == MembershipState::Join => {
                 self.vouch(&room, rules, &head.sender, &voucher, event)?
@@ -223,6 +229,18 @@ pub(super) fn head(event: &RawValue, room_id: &RoomId, membership: &MembershipSt
         )));
     }
     Ok(head)
+}
+
+/// A link by introduction carries what belongs to shared rooms, and the way into a room that its user is invited to.
+fn check_class(view: View<'_>, room: RoomShort, origin: &Origin, user: &UserId) -> Result<(), Error> {
+    if origin.class == LinkClass::Contact || is_in(view, room, &origin.server)? {
+        return Ok(());
+    }
+    let membership = current::membership(view, room, user)?.map(|row| row.membership);
+    if matches!(membership, Some(MembershipState::Invite | MembershipState::Knock)) {
+        return Ok(());
+    }
+    Err(Error::forbidden("only contacts enter a room here that they are not invited to"))
 }
 
 fn check_head(

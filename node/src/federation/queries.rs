@@ -12,9 +12,13 @@ impl Federation {
     /// The room of an alias of ours, and servers in it.
     ///
     /// # Errors
-    /// 404 for an alias that is not ours or not there.
-    pub async fn directory(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
-        if !self.core.identity().is_ours(alias.server_name()) {
+    /// 404 for an alias that is not ours or not there, and for all aliases to a server that is no contact.
+    pub async fn directory(
+        &self,
+        origin: &Origin,
+        alias: &RoomAliasId,
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
+        if origin.class != LinkClass::Contact || !self.core.identity().is_ours(alias.server_name()) {
             return Err(Error::not_found(format!("{alias} is not an alias of this server")));
         }
         self.parts.memberships.resolve_alias(alias).await

@@ -5,6 +5,7 @@ use millpond_matrix::power::Powers;
 use millpond_store::{
     View,
     rows::{Room, RoomShort},
+    tables,
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -53,8 +54,8 @@ impl Memberships {
 /// The local user who vouches for a join, if the room's rule asks for one.
 ///
 /// # Errors
-/// 403 when the rule is restricted and the user is in none of the allowed rooms; `M_UNABLE_TO_GRANT_JOIN` when none of our
-/// users may invite.
+/// 403 when the rule is restricted and the user is in none of the allowed rooms; `M_UNABLE_TO_AUTHORISE_JOIN` when we are
+/// in none of them and cannot know; `M_UNABLE_TO_GRANT_JOIN` when none of our users may invite.
 pub(crate) fn authorising_user(
     core: &Core,
     view: View<'_>,
@@ -69,11 +70,22 @@ pub(crate) fn authorising_user(
     if matches!(before, Some(MembershipState::Join | MembershipState::Invite)) {
         return Ok(None);
     }
-    let mut allowed = false;
+    let (mut allowed, mut known) = (false, false);
     for entry in rule.allow.iter().filter(|entry| entry.kind == "m.room_membership") {
-        if let Some(other) = &entry.room_id {
-            allowed = allowed || membership(view, user, other)? == Some(MembershipState::Join);
+        let Some(other) = &entry.room_id else { continue };
+        // What we know of a room that we have left is old.
+        if !is_resident(core, view, other)? {
+            continue;
         }
+        known = true;
+        allowed = allowed || membership(view, user, other)? == Some(MembershipState::Join);
+    }
+    if !allowed && !known && !core.identity().is_our_user(user) {
+        return Err(Error::matrix(
+            http::StatusCode::BAD_REQUEST,
+            ruma::api::error::ErrorKind::UnableToAuthorizeJoin,
+            "this server is in none of the rooms whose members may join that one; ask another server",
+        ));
     }
     if !allowed {
         return Err(Error::forbidden("you are in none of the rooms whose members may join this one"));
@@ -95,4 +107,10 @@ pub(crate) fn authorising_user(
             "no user of this server may let others into that room",
         )),
     }
+}
+
+fn is_resident(core: &Core, view: View<'_>, room_id: &RoomId) -> Result<bool, Error> {
+    let Some(room) = rows::room_short(view, room_id)? else { return Ok(false) };
+    let ours = view.get(tables::ROOM_SERVERS, (room, core.identity().server_name()))?;
+    Ok(ours.is_some_and(|members| members > 0))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use millpond_overlay::RouteError;
 use ruma::{
     ServerName, UserId,
     api::federation::{
@@ -13,7 +14,7 @@ use ruma::{
     profile::UserProfile,
 };
 
-use super::{PATIENCE, Peers};
+use super::{PATIENCE, PeerError, Peers};
 use crate::{
     Error,
     media::{Label, MediaSource, RemoteMedia},
@@ -24,7 +25,14 @@ impl ProfileSource for Peers {
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<UserProfile, Error>> {
         async move {
             let request = get_profile_information::v1::Request::new(user.to_owned());
-            Ok(self.ask(user.server_name(), request, PATIENCE).await?.data)
+            match self.ask(user.server_name(), request, PATIENCE).await {
+                Ok(answer) => Ok(answer.data),
+                // Without a link nothing is known of anybody there.
+                Err(PeerError::Route(RouteError::NoLink)) => {
+                    Err(Error::not_found(format!("nothing is known of {user}: there is no link with that server")))
+                }
+                Err(error) => Err(error.into()),
+            }
         }
         .boxed()
     }

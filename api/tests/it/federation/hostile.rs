@@ -162,3 +162,43 @@ async fn invites_that_are_not_what_they_say_are_refused() {
     }
     assert_eq!(b.membership(&bob, "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM"), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_too_large_or_not_signed_change_nothing_and_the_node_goes_on() {
+    let Together { a, b, alice, bob, room } = together(&Net::default()).await;
+    let pdu = |body: &str| {
+        json!({ "type": "m.room.message", "room_id": room, "sender": bob.id, "content": { "body": body }, "depth": 20,
+            "origin_server_ts": 1, "prev_events": ["$31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM"], "auth_events": [],
+            "hashes": { "sha256": "x" }, "signatures": { b.server().as_str(): { "ed25519:1": "x" } } })
+    };
+    let mut of_alice = pdu("forged");
+    of_alice["sender"] = json!(alice.id);
+    let pdus =
+        [pdu(&"x".repeat(70_000)), pdu(&"x".repeat(500_000)), pdu("not signed"), of_alice, json!({}), json!([1])];
+    let body = json!({ "origin": b.server(), "origin_server_ts": 1, "pdus": pdus, "edus": [] });
+    assert_eq!(send(&b, &a, "large", body).await.0, StatusCode::OK);
+    let huge = format!("{{\"origin\": \"{}\", \"x\": \"{}\"}}", b.server(), "x".repeat(33 << 20));
+    let (status, json) = b.ask(&a, Method::PUT, "/_matrix/federation/v1/send/huge", huge).await;
+    assert_eq!((status.as_u16(), json["errcode"].as_str()), (413, Some("M_TOO_LARGE")));
+    b.say(&bob, &room, "still here").await;
+    a.until_read(&alice, &room, "still here").await;
+    assert_eq!(a.texts(&alice, &room).await, ["still here"]);
+    let snapshot = a.node.core.snapshot().unwrap();
+    assert!(!snapshot.view().any(millpond_store::tables::INBOX, ()).unwrap());
+    assert!(!snapshot.view().any(millpond_store::tables::PARKED, ()).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ignored_user_invites_in_vain_and_does_not_learn_it() {
+    let net = Net::default();
+    let (a, b) = net.pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let path = format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", encoded(bob.id.as_str()));
+    b.ok(b.put(&bob, &path, json!({ "ignored_users": { alice.id.as_str(): {} } }))).await;
+    let (ignored, carol) = (a.room(&alice, json!({ "preset": "private_chat" })).await, b.user("carol").await);
+    a.invite(&alice, &ignored, &bob).await;
+    // Invites leave in order: when the second one is here, the first one was answered.
+    a.invite(&alice, &ignored, &carol).await;
+    b.until_membership(&carol, &ignored, "invite").await;
+    assert_eq!(b.membership(&bob, &ignored), None);
+}

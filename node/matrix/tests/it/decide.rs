@@ -221,6 +221,23 @@ fn history_changes_neither_extremities_nor_current_state_and_is_not_soft_failed(
 }
 
 #[test]
+fn an_own_join_into_a_room_of_an_earlier_stay_takes_the_place_of_what_is_here() {
+    let mut room = Room::public(&V12, &["bob"]);
+    let mut other = room.replica();
+    room.send(member(&user("bob"), &user("bob"), "leave", 500));
+    room.send(state_event(&user("alice"), "m.room.join_rules", "", &json!({"join_rule": "invite"}), 501));
+    other.send(state_event(&user("alice"), "m.room.topic", "", &json!({"topic": "since then"}), 502));
+    let state_before = Some(Arc::new(other.current_map()));
+    let join = other.send(member(&user("bob"), &user("bob"), "join", 503));
+    let given = Given { state_before: state_before.clone(), ..Given::default() };
+    assert!(!matches!(decide(&join, &room, room.rules, &given), Ok(Verdict::Append(_))), "by the old state he is out");
+    let append = appended(decide(&join, &room, room.rules, &Given { entering: true, ..given }).unwrap());
+    assert_eq!(append.extremities, [join.owned_event_id()]);
+    let changed: Vec<_> = append.current.unwrap().changes.into_iter().map(|change| change.key.0).collect();
+    assert!(changed.contains(&StateEventType::RoomTopic) && changed.contains(&StateEventType::RoomJoinRules));
+}
+
+#[test]
 fn history_reaches_back_to_the_create_event_in_every_version() {
     for version in [RoomVersionId::V6, V12] {
         let whole = Room::public(&version, &["bob"]);
