@@ -26,6 +26,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is a database, but not the key that its events were made under.
+    #[error(
+        "{path} is missing, though this node has a database: restore it from a backup - with a new key the node would be another one"
+    )]
+    KeyGone {
+        /// The key file.
+        path: PathBuf,
+    },
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -42,6 +50,11 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
     let dir = config.data_dir.clone();
     let failed = |source| StartError::DataDir { path: dir.clone(), source };
     private_dir(&dir).map_err(failed)?;
+    let (database, key) = (dir.join("millpond.redb"), dir.join("keys/identity"));
+    // At first run the keys are on the disk before the database is made.
+    if database.exists() && !key.exists() {
+        return Err(StartError::KeyGone { path: key });
+    }
     if config.registration_token.is_empty() {
         config.registration_token = secret_file(&dir.join("registration_token")).map_err(failed)?;
     }
@@ -53,7 +66,7 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
         observer: Box::new(move |commit| observer.commit(commit)),
         inline: false,
     };
-    let store = Store::open(&dir.join("millpond.redb"), options)?;
+    let store = Store::open(&database, options)?;
     Ok(NodeHandle::new(Core::new(store, identity, notifier, Clock::system(), config)))
 }
 
