@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::Context;
 use http::Method;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http_body_util::BodyExt;
 use millpond_node::NodeHandle;
 use serde_json::Value;
+
+use crate::{cli::Place, http1};
 
 pub(crate) mod account;
 pub(crate) mod check;
@@ -35,6 +36,21 @@ pub(crate) fn running(data_dir: &Path) -> anyhow::Result<Option<String>> {
     Ok(std::net::TcpStream::connect(&address).is_ok().then_some(address))
 }
 
+/// Whether a node has ever run on this data directory.
+pub(crate) fn has_node(data_dir: &Path) -> bool {
+    data_dir.join("millpond.redb").exists()
+}
+
+/// Refuses a folder without a node, so that a mistyped name does not become one.
+pub(crate) fn require_node(data_dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        has_node(data_dir),
+        "there is no node in {}: start one with `millpond run`, or name its folder with --data-dir",
+        data_dir.display()
+    );
+    Ok(())
+}
+
 /// The API of a node.
 pub(crate) struct Api {
     way: Way,
@@ -49,16 +65,25 @@ enum Way {
 
 impl Api {
     /// The node that runs on this data directory, or the store itself.
-    pub(crate) fn open(data_dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(place: &Place) -> anyhow::Result<Self> {
+        let config = place.settings()?.decide()?.node;
+        require_node(&config.data_dir)?;
+        Self::with(config)
+    }
+
+    /// As [`Api::open`]; where there is no node yet, it is made.
+    pub(crate) fn open_or_make(place: &Place) -> anyhow::Result<Self> {
+        Self::with(place.settings()?.decide()?.node)
+    }
+
+    fn with(config: millpond_node::config::Config) -> anyhow::Result<Self> {
+        let data_dir = config.data_dir.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let way = match running(data_dir)? {
+        let way = match running(&data_dir)? {
             Some(address) => Way::Running(address),
-            None => {
-                let config = millpond_node::config::Config::new(data_dir.to_owned());
-                Way::Here(Box::new(millpond_node::start::open(config)?))
-            }
+            None => Way::Here(Box::new(millpond_node::start::open(config)?)),
         };
-        let token = millpond_node::start::admin_token(data_dir).context("reading the admin token")?;
+        let token = millpond_node::start::admin_token(&data_dir).context("reading the admin token")?;
         Ok(Self { way, token, runtime })
     }
 
@@ -73,15 +98,19 @@ impl Api {
             Way::Running(address) => address.as_str(),
             Way::Here(_) => "localhost",
         };
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = http::Request::builder()
-            .method(method)
-            .uri(format!("/_millpond/v1/{path}"))
-            .header(http::header::HOST, host)
-            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(Full::from(body))?;
-        let (status, bytes) = self.runtime.block_on(self.send(request))?;
+        let request = http1::request(method, host, &format!("/_millpond/v1/{path}"), Some(&self.token), body)?;
+        let exchange = async {
+            match &self.way {
+                Way::Running(address) => http1::send(address, request).await,
+                Way::Here(node) => {
+                    let app = millpond_api::App::new((**node).clone());
+                    let (head, body) = app.answer(request).await.into_parts();
+                    let bytes = body.collect().await.context("reading the answer")?.to_bytes();
+                    Ok((head.status, bytes))
+                }
+            }
+        };
+        let (status, bytes) = self.runtime.block_on(exchange)?;
         let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if !status.is_success() {
             let message = json.get("error").and_then(Value::as_str).unwrap_or("the node gave no reason");
@@ -89,27 +118,13 @@ impl Api {
         }
         Ok(json)
     }
+}
 
-    async fn send(
-        &self,
-        request: http::Request<Full<bytes::Bytes>>,
-    ) -> anyhow::Result<(http::StatusCode, bytes::Bytes)> {
-        match &self.way {
-            Way::Running(address) => {
-                let stream = tokio::net::TcpStream::connect(address).await.context("connecting to the node")?;
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-                let connection = tokio::spawn(connection);
-                let (head, body) = sender.send_request(request).await.context("asking the node")?.into_parts();
-                let bytes = body.collect().await.context("reading the node's answer")?.to_bytes();
-                connection.abort();
-                Ok((head.status, bytes))
-            }
-            Way::Here(node) => {
-                let app = millpond_api::App::new((**node).clone());
-                let (head, body) = app.answer(request).await.into_parts();
-                let bytes = body.collect().await.context("reading the answer")?.to_bytes();
-                Ok((head.status, bytes))
-            }
+impl Drop for Api {
+    fn drop(&mut self) {
+        // A contact that is just being called hears the end of it.
+        if let Way::Here(node) = &self.way {
+            self.runtime.block_on(node.links.shutdown());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::{admin, run, settings::Settings};
@@ -49,15 +51,27 @@ enum Command {
 pub(crate) struct Place {
     /// The node's data directory
     #[arg(long, global = true, env = "MILLPOND_DATA_DIR", value_name = "FOLDER")]
-    pub(crate) data_dir: Option<std::path::PathBuf>,
+    data_dir: Option<PathBuf>,
+    /// The node's settings file [default: millpond.toml in the data directory, if it is there]
+    #[arg(long, global = true, env = "MILLPOND_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The settings of a command that has none as flags.
+#[derive(Parser)]
+struct Environment {
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Place {
-    fn data_dir(&self) -> anyhow::Result<std::path::PathBuf> {
-        match &self.data_dir {
-            Some(dir) => Ok(dir.clone()),
-            None => crate::settings::default_data_dir(),
-        }
+    /// What `millpond run` would use here: a command without a running node opens the store as that would.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        let environment = Environment::try_parse_from(["millpond"])?;
+        let mut settings = environment.settings;
+        settings.data_dir = self.data_dir.clone().or(settings.data_dir);
+        settings.config = self.config.clone().or(settings.config);
+        Ok(settings)
     }
 }
 
@@ -66,12 +80,10 @@ impl Cli {
         match self.command {
             None => run::run(self.run),
             Some(Command::Run(settings)) => run::run(*settings),
-            Some(Command::Account { place, command }) => admin::account::run(&place.data_dir()?, command),
-            Some(Command::Contact { place, command }) => {
-                admin::contact::run(&place.data_dir()?, command.unwrap_or_default())
-            }
-            Some(Command::Status { place }) => admin::status::run(&place.data_dir()?),
-            Some(Command::Check { place }) => admin::check::run(&place.data_dir()?),
+            Some(Command::Account { place, command }) => admin::account::run(&place, command),
+            Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
+            Some(Command::Status { place }) => admin::status::run(&place),
+            Some(Command::Check { place }) => admin::check::run(&place),
         }
     }
 }

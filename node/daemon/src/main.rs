@@ -4,8 +4,10 @@ use clap::Parser;
 
 mod admin;
 mod cli;
+mod http1;
 mod logs;
 mod run;
+mod serving;
 mod settings;
 
 fn main() -> std::process::ExitCode {

@@ -1,56 +1,91 @@
 //! `millpond run`: the node, until Ctrl-C or SIGTERM.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context;
-use millpond_node::{NodeHandle, config::Registration};
+use millpond_node::{NodeHandle, config::Registration, start::StartError};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin, logs,
+    serving::Serving,
     settings::{Decided, Settings},
 };
 
-/// Time for an ordered end; then the process ends anyway. What was answered is on the disk.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// For what still runs on the runtime after the ordered end, which itself stays below 4.5 s.
+const TAIL: Duration = Duration::from_millis(300);
 
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
-    let decided = settings.decide()?;
+    let mut decided = settings.decide()?;
     logs::start(&decided.log)?;
-    let first_run = !decided.node.data_dir.join("millpond.redb").exists();
-    let node = millpond_node::start::open(decided.node.clone())?;
+    let data_dir = decided.node.data_dir.clone();
+    // The port comes before the data directory: a start that fails here leaves nothing behind, and the next is a first run.
+    let (listener, address) = bind(&decided)?;
+    decided.node.client_base_url = format!("http://{}", for_clients(address));
+    let first_run = !admin::has_node(&data_dir);
+    let node = open(decided.node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    let outcome = runtime.block_on(serve(node, &decided, first_run));
-    runtime.shutdown_timeout(SHUTDOWN);
+    let outcome = runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).context("handing the port to the runtime")?;
+        serve(&node, listener, address, first_run).await
+    });
+    runtime.shutdown_timeout(TAIL);
     outcome
 }
 
-async fn serve(node: NodeHandle, decided: &Decided, first_run: bool) -> anyhow::Result<()> {
-    let data_dir = &decided.node.data_dir;
-    let listener = TcpListener::bind(decided.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another node running? choose another with --listen", decided.listen)
-    })?;
-    let address = listener.local_addr().context("reading the port that was opened")?;
-    millpond_node::start::admin_token(data_dir).context("making the admin token")?;
-    let _running = Running::announce(data_dir, address)?;
-    greet(&node, address, first_run);
+fn bind(decided: &Decided) -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
+    let wanted = decided.listen;
+    let bound = std::net::TcpListener::bind(wanted).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|error| {
+        if let Ok(Some(address)) = admin::running(&decided.node.data_dir) {
+            return already_running(&decided.node.data_dir, &address);
+        }
+        anyhow::Error::new(error)
+            .context(format!("cannot listen on {wanted}; choose another port with --listen {}:PORT", wanted.ip()))
+    })
+}
 
-    let mut supervisor = node.start().await.map_err(|e| anyhow::anyhow!("starting the node: {e}"))?;
-    let stop = CancellationToken::new();
-    let mut listeners = vec![millpond_api::Listener::Client(listener)];
-    listeners.extend(node.links.arrivals().map(millpond_api::Listener::Peers));
-    let serving = tokio::spawn(millpond_api::serve(node.clone(), listeners, stop.clone()));
+fn open(config: millpond_node::config::Config) -> anyhow::Result<NodeHandle> {
+    let data_dir = config.data_dir.clone();
+    millpond_node::start::open(config).map_err(|error| match admin::running(&data_dir) {
+        Ok(Some(address)) if matches!(error, StartError::Store(millpond_store::Error::InUse { .. })) => {
+            already_running(&data_dir, &address)
+        }
+        _ => error.into(),
+    })
+}
+
+fn already_running(data_dir: &Path, address: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "a node already runs on the data directory {} and answers on {address}; stop it, or give this one its own \
+         folder with --data-dir and its own port with --listen",
+        data_dir.display()
+    )
+}
+
+async fn serve(node: &NodeHandle, listener: TcpListener, address: SocketAddr, first_run: bool) -> anyhow::Result<()> {
+    let data_dir = &node.core.config().data_dir;
+    millpond_node::start::admin_token(data_dir).context("making the admin token")?;
+    let mut signals = StopSignals::catch()?;
+    let mut serving = Serving::start(node, listener).await?;
+    let _running = Running::announce(data_dir, address)?;
+    greet(node, address, first_run);
     let failure = tokio::select! {
-        told = told_to_stop() => told.err(),
-        failure = supervisor.failed() => Some(anyhow::anyhow!(failure)),
+        told = signals.told() => told.err(),
+        failure = serving.failed() => Some(failure),
     };
     tracing::info!("stopping");
-    stop.cancel();
-    let ended = tokio::time::timeout(SHUTDOWN, serving).await;
-    supervisor.stop().await;
-    ended.context("connections did not end in time")???;
-    failure.map_or(Ok(()), Err)
+    let stopped = serving.stop().await;
+    failure.map_or(stopped, Err)
 }
 
 /// The file that tells other commands where the node listens; gone when the node ends in order.
@@ -59,7 +94,8 @@ struct Running(std::path::PathBuf);
 impl Running {
     fn announce(data_dir: &Path, address: SocketAddr) -> anyhow::Result<Self> {
         let path = admin::address_file(data_dir);
-        fs::write(&path, format!("{address}\n")).with_context(|| format!("writing {}", path.display()))?;
+        write_private(&path, &format!("{}\n", for_clients(address)))
+            .with_context(|| format!("writing {}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -71,17 +107,40 @@ impl Drop for Running {
     }
 }
 
+/// Whole or not at all, because commands read it at any moment.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    io::Write::write_all(&mut options.open(&partial)?, text.as_bytes())?;
+    fs::rename(&partial, path)
+}
+
+/// The address to write into a client of this machine: a wildcard is none.
+fn for_clients(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+    }
+}
+
 fn greet(node: &NodeHandle, address: SocketAddr, first_run: bool) {
     let config = node.core.config();
     if config.registration == Registration::Open {
         tracing::warn!("registration is OPEN: whoever reaches {address} can make an account");
     }
+    if !address.ip().is_loopback() {
+        tracing::warn!("clients beyond this machine reach the node on {address}, unencrypted: put TLS before it");
+    }
+    let url = &config.client_base_url;
     if !first_run {
-        tracing::info!("Matrix homeserver on http://{address}");
+        tracing::info!("Matrix homeserver on {url}");
         return;
     }
     println!("Your node is {}", node.core.identity().server_name());
-    println!("Homeserver URL for your Matrix client: http://{address}");
+    println!("Homeserver URL for your Matrix client: {url}");
     match config.registration {
         Registration::Token => println!("Registration token: {}", config.registration_token),
         Registration::Open => println!("Registration is open to whoever reaches the port."),
@@ -91,17 +150,37 @@ fn greet(node: &NodeHandle, address: SocketAddr, first_run: bool) {
     println!("Then `millpond contact` shows a link for a friend, `millpond contact add LINK` adds theirs.");
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Ctrl-C and SIGTERM.
+pub(crate) struct StopSignals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for Ctrl-C")?,
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// From now on these signals do not end the process by themselves.
+    pub(crate) fn catch() -> anyhow::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+            let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+            Ok(Self { interrupt, terminate })
         }
+        #[cfg(not(unix))]
+        Ok(Self {})
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")?;
-    Ok(())
+
+    /// Waits for one of them. Safe to drop.
+    pub(crate) async fn told(&mut self) -> anyhow::Result<()> {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await.context("listening for Ctrl-C")?;
+        Ok(())
+    }
 }

@@ -19,7 +19,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "MILLPOND_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address and port for Matrix clients [default: 127.0.0.1:8008]
-    #[arg(long, env = "MILLPOND_LISTEN", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "MILLPOND_LISTEN", value_name = "ADDRESS:PORT", value_parser = socket_address)]
+    #[serde(deserialize_with = "listen_in_file")]
     pub(crate) listen: Option<SocketAddr>,
     /// Names besides localhost under which clients may reach the node, comma-separated
     #[arg(long, env = "MILLPOND_HOSTS", value_delimiter = ',', value_name = "NAME")]
@@ -38,7 +39,7 @@ pub(crate) struct Settings {
     pub(crate) max_upload_mib: Option<u64>,
     /// Memory for the database's page cache in MiB [default: 32]
     #[arg(long, env = "MILLPOND_CACHE_MIB", value_name = "MIB")]
-    pub(crate) cache_mib: Option<usize>,
+    pub(crate) cache_mib: Option<u64>,
     /// Port for direct links, TCP and UDP; nothing listens before there is a contact [default: chosen at first use]
     #[arg(long, env = "MILLPOND_DIRECT_PORT", value_name = "PORT")]
     pub(crate) direct_port: Option<u16>,
@@ -108,9 +109,12 @@ impl Settings {
         };
         node.registration_token = set.registration_token.clone().unwrap_or_default();
         node.rate_limits = set.rate_limits.unwrap_or(true);
-        node.max_upload_bytes = set.max_upload_mib.map_or(node.max_upload_bytes, |mib| mib << 20);
-        node.store_cache_bytes = set.cache_mib.map_or(node.store_cache_bytes, |mib| mib << 20);
-        node.client_base_url = format!("http://{listen}");
+        if let Some(mib) = set.max_upload_mib {
+            node.max_upload_bytes = bytes("max-upload-mib", mib)?;
+        }
+        if let Some(mib) = set.cache_mib {
+            node.store_cache_bytes = usize::try_from(bytes("cache-mib", mib)?).context("cache-mib")?;
+        }
         node.direct = Direct {
             port: set.direct_port,
             addresses: set.direct_addresses.clone().unwrap_or_default(),
@@ -158,6 +162,24 @@ impl Settings {
             }
         }
     }
+}
+
+/// Mebibytes in bytes, in a range where nothing overflows and no limit means "nothing at all".
+fn bytes(key: &str, mib: u64) -> anyhow::Result<u64> {
+    anyhow::ensure!((1..=MAX_MIB).contains(&mib), "{key} = {mib}: allowed are 1 to {MAX_MIB} (MiB)");
+    Ok(mib << 20)
+}
+
+/// One tebibyte, more than a node on a device has.
+const MAX_MIB: u64 = 1 << 20;
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "allowed is an IP address with a port, like 127.0.0.1:8008 or [::1]:8008".to_owned())
+}
+
+fn listen_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    socket_address(&text).map(Some).map_err(|allowed| serde::de::Error::custom(format!("listen = {text:?}: {allowed}")))
 }
 
 fn read(path: &Path) -> anyhow::Result<Settings> {
@@ -217,6 +239,8 @@ mod tests {
             ("listen = \"127.0.0.1:1\"\nregistration = \"maybe\"\n", ["line 2", "maybe", "`token`, `open`, `closed`"]),
             ("\nlisten-on = 1\n", ["line 2", "listen-on", "`listen`"]),
             ("rate-limits = \"no\"\n", ["line 1", "rate-limits", "boolean"]),
+            ("\n\nlisten = \"localhost\"\n", ["line 3", "localhost", "127.0.0.1:8008"]),
+            ("cache-mib = 0\n", ["cache-mib", "0", "1 to 1048576"]),
         ] {
             let (dir, path) = file(text);
             let settings =

@@ -1,12 +1,14 @@
 //! `millpond account`.
 
-use std::{io::IsTerminal, path::Path};
+use std::io::IsTerminal;
 
+use anyhow::Context;
 use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 
 use super::{Api, list, text};
+use crate::cli::Place;
 
 /// What to do with an account.
 #[derive(Subcommand)]
@@ -41,12 +43,18 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(data_dir: &Path, command: Command) -> anyhow::Result<()> {
-    let api = Api::open(data_dir)?;
+pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
+    let api = match &command {
+        Command::Create { .. } => Api::open_or_make(place)?,
+        _ => Api::open(place)?,
+    };
+    let ask = |path: &str, name: &str, body| {
+        api.ask(Method::POST, path, Some(&body)).with_context(|| format!("account `{name}`"))
+    };
     match command {
         Command::Create { name, admin } => {
             let body = json!({ "name": name, "password": read_password()?, "admin": admin });
-            let made = api.ask(Method::POST, "accounts", Some(&body))?;
+            let made = ask("accounts", &name, body)?;
             println!("Made {}", text(&made, "user_id"));
         }
         Command::List => {
@@ -62,15 +70,15 @@ pub(crate) fn run(data_dir: &Path, command: Command) -> anyhow::Result<()> {
         }
         Command::Password { name } => {
             let body = json!({ "name": name, "password": read_password()? });
-            let done = api.ask(Method::POST, "accounts/password", Some(&body))?;
+            let done = ask("accounts/password", &name, body)?;
             println!("{} has a new password; all its devices are logged out", text(&done, "user_id"));
         }
         Command::Deactivate { name, erase } => {
-            let done = api.ask(Method::POST, "accounts/deactivate", Some(&json!({ "name": name, "erase": erase })))?;
+            let done = ask("accounts/deactivate", &name, json!({ "name": name, "erase": erase }))?;
             println!("{} is deactivated", text(&done, "user_id"));
         }
         Command::Token { name } => {
-            let made = api.ask(Method::POST, "accounts/token", Some(&json!({ "name": name })))?;
+            let made = ask("accounts/token", &name, json!({ "name": name }))?;
             println!("{}", text(&made, "access_token"));
             eprintln!("for device {} of {}", text(&made, "device_id"), text(&made, "user_id"));
         }

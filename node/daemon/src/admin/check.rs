@@ -1,12 +1,14 @@
 //! `millpond check`: every row decodes, and every reference between rows holds.
 
-use std::path::Path;
+use crate::cli::Place;
 
-pub(crate) fn run(data_dir: &Path) -> anyhow::Result<()> {
-    if let Some(address) = super::running(data_dir)? {
+pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
+    let config = place.settings()?.decide()?.node;
+    super::require_node(&config.data_dir)?;
+    if let Some(address) = super::running(&config.data_dir)? {
         anyhow::bail!("the node on {address} uses the database; stop it first");
     }
-    let node = millpond_node::start::open(millpond_node::config::Config::new(data_dir.to_owned()))?;
+    let node = millpond_node::start::open(config)?;
     let snapshot = node.core.snapshot()?;
     let report = millpond_store::check::check(snapshot.view())?;
     for finding in &report.findings {

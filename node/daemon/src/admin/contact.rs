@@ -1,12 +1,11 @@
 //! `millpond contact`: making links with other nodes.
 
-use std::path::Path;
-
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{Api, list, text};
+use crate::cli::Place;
 
 /// What to do with contacts. Without one: show a new contact link.
 #[derive(Default, Subcommand)]
@@ -33,8 +32,11 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(data_dir: &Path, command: Command) -> anyhow::Result<()> {
-    let api = Api::open(data_dir)?;
+pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
+    let api = match &command {
+        Command::Show | Command::Add { .. } => Api::open_or_make(place)?,
+        _ => Api::open(place)?,
+    };
     match command {
         Command::Show => show(&api),
         Command::Add { link } => {

@@ -1,13 +1,12 @@
 //! `millpond status`.
 
-use std::path::Path;
-
 use http::Method;
 
 use super::{Api, list, text};
+use crate::cli::Place;
 
-pub(crate) fn run(data_dir: &Path) -> anyhow::Result<()> {
-    let api = Api::open(data_dir)?;
+pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
+    let api = Api::open(place)?;
     let status = api.ask(Method::GET, "status", None)?;
     println!("Node      {}", text(&status, "server_name"));
     println!("State     {}", if api.is_running() { "running" } else { "stopped" });

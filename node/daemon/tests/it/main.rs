@@ -1,0 +1,9 @@
+//! The binary `millpond` as a process: what it prints, which files it leaves, how it ends.
+
+mod account;
+mod check;
+mod contact;
+mod files;
+mod harness;
+mod run;
+mod settings;
