@@ -67,6 +67,20 @@ fn state_resolution_and_signatures_are_called_in_matrix_only() {
 }
 
 #[test]
+fn an_exception_is_used_in_its_folder_only() {
+    for exception in rules::EXCEPTIONS {
+        let (folder, _) =
+            members().into_iter().find(|(_, manifest)| manifest.name == exception.name).expect("it is a member");
+        let outside: Vec<_> = source::files(&folder)
+            .into_iter()
+            .filter(|(path, text)| !path.starts_with(folder.join(exception.folder)) && text.contains(exception.krate))
+            .map(|(path, _)| path.display().to_string())
+            .collect();
+        assert!(outside.is_empty(), "{} stays in {}: {}", exception.krate, exception.folder, outside.join(", "));
+    }
+}
+
+#[test]
 fn each_pure_package_bans_clock_and_input_output() {
     for (folder, manifest) in members() {
         if !rules::is_pure(&manifest.name) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{admin, run, settings::Settings};
+use crate::{admin, demo, run, settings::Settings};
 
 /// A Matrix homeserver on your own device.
 #[derive(Parser)]
@@ -43,6 +43,12 @@ enum Command {
     Check {
         #[command(flatten)]
         place: Place,
+    },
+    /// Start two nodes in a temporary folder, link them, and send encrypted messages while one is away
+    Demo {
+        /// What the two nodes log, as `level` or `target=level,...` [default: error]
+        #[arg(long, env = "MILLPOND_LOG", value_name = "FILTER")]
+        log: Option<String>,
     },
 }
 
@@ -84,6 +90,7 @@ impl Cli {
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Status { place }) => admin::status::run(&place),
             Some(Command::Check { place }) => admin::check::run(&place),
+            Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),
         }
     }
 }

@@ -47,3 +47,15 @@ pub(crate) async fn send(address: &str, request: Request<Full<Bytes>>) -> anyhow
         Err(anyhow::anyhow!("the node on {address} did not answer within {} s", PATIENCE.as_secs()))
     })
 }
+
+/// A part of a path or a query, percent-encoded.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}

@@ -4,6 +4,7 @@ use clap::Parser;
 
 mod admin;
 mod cli;
+mod demo;
 mod http1;
 mod logs;
 mod run;

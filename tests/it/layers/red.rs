@@ -63,6 +63,7 @@ fn each_kept_crate_is_refused_outside_its_package() {
         ("millpond-matrix", "ruma-state-res", "millpond-node"),
         ("millpond-matrix", "ruma-signatures", "millpond-api"),
         ("millpond-mailbox", "vodozemac", "millpond-overlay"),
+        ("millpond-mailbox", "vodozemac", "millpond-api"),
         ("millpond-mailbox", "hpke", "millpond-node"),
         ("millpond-mailbox", "x25519-dalek", "millpond-overlay"),
         ("millpond-mailbox", "chacha20poly1305", "millpond-store"),

@@ -3,6 +3,7 @@
 mod account;
 mod check;
 mod contact;
+mod demo;
 mod files;
 mod harness;
 mod run;
