@@ -143,11 +143,7 @@ impl Inbound {
     /// From the transaction's arrival to the last PDU stored.
     async fn judge(&self) -> Duration {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        for file in std::fs::read_dir(self.here.path()).expect("a folder").flatten() {
-            if file.path().is_file() {
-                std::fs::copy(file.path(), dir.path().join(file.file_name())).expect("copied");
-            }
-        }
+        copy_all(self.here.path(), dir.path());
         let node = open(dir.path());
         let before = events(&node, &self.room).len();
         let start = Instant::now();
@@ -161,6 +157,20 @@ impl Inbound {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::copy(from.join("millpond.redb"), to.join("millpond.redb")).expect("copied");
+}
+
+/// A data directory with its keys.
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).expect("a folder");
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
 }
 
 /// The PDUs of a room's timeline.
