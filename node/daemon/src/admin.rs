@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use http::Method;
 use http_body_util::BodyExt;
-use millpond_node::NodeHandle;
+use millpond_node::{NodeHandle, start::StartError};
 use serde_json::Value;
 
 use crate::{cli::Place, http1};
@@ -24,7 +24,7 @@ pub(crate) fn address_file(data_dir: &Path) -> PathBuf {
     data_dir.join("listening_on")
 }
 
-/// The address of the node that runs on this data directory, if one does.
+/// The address that a node on this data directory wrote down, if somebody listens there.
 pub(crate) fn running(data_dir: &Path) -> anyhow::Result<Option<String>> {
     let path = address_file(data_dir);
     let address = match fs::read_to_string(&path) {
@@ -49,6 +49,11 @@ pub(crate) fn require_node(data_dir: &Path) -> anyhow::Result<()> {
         data_dir.display()
     );
     Ok(())
+}
+
+/// Whether the node could not be opened because it runs.
+pub(crate) fn is_in_use(error: &StartError) -> bool {
+    matches!(error, StartError::Store(millpond_store::Error::InUse { .. }))
 }
 
 /// The API of a node.
@@ -79,9 +84,11 @@ impl Api {
     fn with(config: millpond_node::config::Config) -> anyhow::Result<Self> {
         let data_dir = config.data_dir.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let way = match running(&data_dir)? {
-            Some(address) => Way::Running(address),
-            None => Way::Here(Box::new(millpond_node::start::open(config)?)),
+        // Who holds the database is the node; the address alone may be of another program, which must not get the token.
+        let way = match millpond_node::start::open(config) {
+            Ok(node) => Way::Here(Box::new(node)),
+            Err(error) if is_in_use(&error) => Way::Running(running(&data_dir)?.ok_or(error)?),
+            Err(error) => return Err(error.into()),
         };
         let token = millpond_node::start::admin_token(&data_dir).context("reading the admin token")?;
         Ok(Self { way, token, runtime })

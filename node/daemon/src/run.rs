@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use millpond_node::{NodeHandle, config::Registration, start::StartError};
+use millpond_node::{NodeHandle, config::Registration};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -57,9 +57,7 @@ fn bind(decided: &Decided) -> anyhow::Result<(std::net::TcpListener, SocketAddr)
 fn open(config: millpond_node::config::Config) -> anyhow::Result<NodeHandle> {
     let data_dir = config.data_dir.clone();
     millpond_node::start::open(config).map_err(|error| match admin::running(&data_dir) {
-        Ok(Some(address)) if matches!(error, StartError::Store(millpond_store::Error::InUse { .. })) => {
-            already_running(&data_dir, &address)
-        }
+        Ok(Some(address)) if admin::is_in_use(&error) => already_running(&data_dir, &address),
         _ => error.into(),
     })
 }

@@ -5,10 +5,13 @@ use crate::cli::Place;
 pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
     let config = place.settings()?.decide()?.node;
     super::require_node(&config.data_dir)?;
-    if let Some(address) = super::running(&config.data_dir)? {
-        anyhow::bail!("the node on {address} uses the database; stop it first");
-    }
-    let node = millpond_node::start::open(config)?;
+    let data_dir = config.data_dir.clone();
+    let node = millpond_node::start::open(config).map_err(|error| match super::running(&data_dir) {
+        Ok(Some(address)) if super::is_in_use(&error) => {
+            anyhow::anyhow!("the node on {address} uses the database; stop it first")
+        }
+        _ => error.into(),
+    })?;
     let snapshot = node.core.snapshot()?;
     let report = millpond_store::check::check(snapshot.view())?;
     for finding in &report.findings {

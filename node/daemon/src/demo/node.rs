@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use http::Method;
-use millpond_node::{NodeHandle, config::Config, config::Direct, start::StartError};
+use millpond_node::{NodeHandle, config::Config, config::Direct};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::MissedTickBehavior};
 
@@ -56,7 +56,7 @@ impl Node {
         loop {
             look.tick().await;
             match millpond_node::start::open(config.clone()) {
-                Err(StartError::Store(millpond_store::Error::InUse { .. })) => {}
+                Err(error) if admin::is_in_use(&error) => {}
                 outcome => return outcome.context("opening a node"),
             }
         }

@@ -69,3 +69,14 @@ fn a_mistyped_folder_does_not_become_a_node() {
     }
     assert!(!home.data_dir().exists());
 }
+
+#[test]
+fn a_program_on_the_port_of_a_node_that_died_does_not_get_the_admin_token() {
+    let home = Home::new();
+    home.says(&["account", "create", "alice"], "secret of alice\n");
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    std::fs::write(home.data_dir().join("listening_on"), format!("{}\n", stranger.local_addr().unwrap())).unwrap();
+    assert!(home.says(&["account", "list"], "").starts_with("@alice:"));
+    assert_eq!(stranger.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
