@@ -110,6 +110,8 @@ pub(crate) fn write(
             let event = number(txn, &stored)?;
             let (before, after) = states(txn, event, &placement)?;
             put(txn, short, event, &stored, Place { position: None, before, after, txn: None })?;
+            // It is here, though nobody sees it: no one need be asked for it again.
+            txn.remove(tables::BACKWARD, (short, pdu.event_id()))?;
             Ok(Applied { event, appended: false })
         }
         Verdict::Duplicate => match rows::event_short(txn.view(), pdu.event_id())? {

@@ -7,7 +7,7 @@ use ruma::{
     events::{StateEventType, TimelineEventType},
 };
 
-use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local};
+use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local, membership};
 use crate::Error;
 
 impl Rooms {
@@ -97,7 +97,9 @@ impl Rooms {
                 Step::Answered(event_id) => Ok(event_id),
                 Step::Write(planned) => {
                     let event_id = planned.pdu.owned_event_id();
-                    local::write(&write_core, txn, *planned, write_key.as_ref().map(TxnKey::mark))?;
+                    let (room, pdu) = (planned.room.clone(), planned.pdu.clone());
+                    let event = local::write(&write_core, txn, *planned, write_key.as_ref().map(TxnKey::mark))?;
+                    membership::after_member_event(&write_core, txn, (room.0, &room.1), &pdu, event)?;
                     if let Some(key) = &write_key {
                         key.answer(txn, &sender, &event_id)?;
                     }

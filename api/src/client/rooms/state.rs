@@ -1,10 +1,14 @@
 //! `/_matrix/client/v3/rooms/{roomId}/state`, all of it, and one entry: GET and PUT.
 
-use millpond_node::{Error, rooms::Rooms, timeline::Timeline};
-use ruma::api::client::state::{
-    get_state_event_for_key::v3::{Request as GetOne, StateEventFormat},
-    get_state_events::v3::Request as GetAll,
-    send_state_event::v3::{Request as Put, Response as PutResponse},
+use millpond_node::{Error, memberships::Memberships, rooms::Rooms, timeline::Timeline};
+use ruma::{
+    OwnedUserId,
+    api::client::state::{
+        get_state_event_for_key::v3::{Request as GetOne, StateEventFormat},
+        get_state_events::v3::Request as GetAll,
+        send_state_event::v3::{Request as Put, Response as PutResponse},
+    },
+    events::{StateEventType, room::member::MembershipState},
 };
 
 use crate::glue::{Args, Http, Routes};
@@ -28,9 +32,21 @@ async fn one(timeline: Timeline, args: Args<GetOne>) -> Result<Http, Error> {
     Ok(Http::json(timeline.state_entry(asker, &request.room_id, (&kind, &request.state_key), whole)?))
 }
 
-async fn put(rooms: Rooms, args: Args<Put>) -> Result<PutResponse, Error> {
+async fn put(rooms: Rooms, memberships: Memberships, args: Args<Put>) -> Result<PutResponse, Error> {
     let (request, user) = (args.request, &args.sender.user_id);
     let content = request.body.json().get();
+    if let Some(invited) = invited(&request) {
+        memberships.check_reachable(&invited).await?;
+    }
     let sent = rooms.send_state(user, &request.room_id, &request.event_type, request.state_key, content).await?;
     Ok(PutResponse::new(sent.event_id))
+}
+
+/// Whom this state event invites, if that is what it does.
+fn invited(request: &Put) -> Option<OwnedUserId> {
+    let membership = request.body.get_field::<MembershipState>("membership").ok().flatten();
+    if request.event_type != StateEventType::RoomMember || membership != Some(MembershipState::Invite) {
+        return None;
+    }
+    OwnedUserId::try_from(request.state_key.as_str()).ok()
 }

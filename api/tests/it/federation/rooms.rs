@@ -44,6 +44,17 @@ async fn an_invited_user_of_another_node_joins_and_both_read_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_invite_that_is_sent_as_a_state_event_reaches_the_other_node() {
+    let (a, b) = Net::default().pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = a.room(&alice, json!({ "preset": "private_chat" })).await;
+    let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encoded(&room), encoded(bob.id.as_str()));
+    a.ok(a.put(&alice, &path, json!({ "membership": "invite" }))).await;
+    b.accept(&bob, &room).await;
+    a.until_membership(&bob, &room, "join").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_and_is_invited_again_reads_on() {
     let Together { a, b, alice, bob, room } = together(&Net::default()).await;
     act(&b, &bob, &room, "leave", json!({})).await;
