@@ -7,7 +7,6 @@ mod client;
 mod create_room;
 mod decide;
 mod join;
-mod measure;
 mod pdu;
 mod power;
 mod resolution;

@@ -1,5 +1,5 @@
-//! What one event costs. Not a benchmark with statistics: `cargo test -p millpond-matrix --test it measure -- --ignored
-//! --nocapture`.
+//! What one event and one state resolution cost, without storage: best batch of twenty, in microseconds. Run by
+//! `cargo bench -p millpond-matrix`.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
@@ -14,7 +14,16 @@ use millpond_matrix::{
 };
 use ruma::RoomVersionId;
 
-use crate::world::{Room, Server, keys, member, message, state_event, user};
+#[path = "../tests/it/world.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod world;
+
+use world::{Room, Server, keys, member, message, state_event, user};
+
+fn main() {
+    one_event();
+    one_resolution();
+}
 
 /// Times the work in batches and prints the best batch: what is slower was somebody else's doing.
 fn measure<T>(what: &str, mut work: impl FnMut(u32) -> T) {
@@ -30,9 +39,7 @@ fn measure<T>(what: &str, mut work: impl FnMut(u32) -> T) {
 /// Events in one batch.
 const BATCH: u32 = 200;
 
-#[test]
-#[ignore = "prints times, shows nothing else"]
-fn one_event_in_microseconds() {
+fn one_event() {
     let mut room = Room::public(&RoomVersionId::V12, &["bob"]);
     let bob = user("bob");
     let server = Server::new("bob.example");
@@ -65,9 +72,7 @@ fn one_event_in_microseconds() {
     });
 }
 
-#[test]
-#[ignore = "prints times, shows nothing else"]
-fn one_resolution_in_microseconds() {
+fn one_resolution() {
     for members in [10, 200] {
         let names: Vec<String> = (0..members).map(|n| format!("u{n}")).collect();
         let start = Room::public(&RoomVersionId::V12, &names.iter().map(String::as_str).collect::<Vec<_>>());
