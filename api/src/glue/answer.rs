@@ -35,6 +35,17 @@ impl Http {
     }
 }
 
+impl Http {
+    /// 200 with a value as JSON: for answers that ruma's types cannot say.
+    ///
+    /// # Errors
+    /// A value that does not serialise: a bug.
+    pub fn of(value: &impl serde::Serialize) -> Result<Self, Error> {
+        let body = serde_json::to_vec(value);
+        body.map(Self::json).map_err(|e| Error::internal(format!("the answer does not serialise: {e}")))
+    }
+}
+
 impl Answer for Http {
     fn into_http(self) -> Result<Response, Error> {
         Ok(self.0)
