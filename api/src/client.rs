@@ -12,6 +12,7 @@ mod login;
 mod login_token;
 mod logout;
 mod media;
+mod refresh;
 mod register;
 mod register_checks;
 mod rooms;
@@ -38,6 +39,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     login::routes(routes);
     routes.add(login_token::handler);
     logout::routes(routes);
+    routes.add(refresh::handler);
     routes.add(register::handler);
     register_checks::routes(routes);
     rooms::routes(routes);

@@ -37,7 +37,7 @@ fn open(dir: &Path) -> NodeHandle {
 
 async fn account(node: &NodeHandle, name: &str) -> OwnedUserId {
     let account = NewAccount { name: name.to_owned(), password: None, admin: false };
-    let device = NewDevice { device_id: Some("D".into()), display_name: None, address: None };
+    let device = NewDevice { device_id: Some("D".into()), ..NewDevice::default() };
     node.accounts.create(account, Some(device)).await.expect("an account").0
 }
 

@@ -6,6 +6,7 @@ mod limits;
 mod login;
 mod name;
 mod password;
+mod refresh;
 mod removal;
 mod token;
 mod uiaa;
@@ -16,6 +17,7 @@ pub use self::{
     account::{AccountInfo, LogOut, NewAccount},
     device::{NewDevice, Session},
     login::{Credential, LOGIN_TOKEN_LIFETIME},
+    refresh::{ACCESS_TOKEN_LIFETIME, Refreshed},
     token::Sender,
     uiaa::Asked,
 };

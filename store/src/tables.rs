@@ -17,6 +17,8 @@ tables! {
     DEVICES: (OwnedUserId, OwnedDeviceId) => Device;
     /// Access tokens: SHA-256 of the token to its owner.
     TOKENS: [u8; 32] => TokenOwner;
+    /// Refresh tokens: SHA-256 of the token to its owner.
+    REFRESH_TOKENS: [u8; 32] => TokenOwner;
 
     // Rooms: the DAG and the state.
 

@@ -33,7 +33,12 @@ async fn flows(_: Args<types::Request>) -> Result<types::Response, Error> {
 
 async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Error> {
     let Args { request: Request(request), address, .. } = args;
-    let device = NewDevice { device_id: request.device_id, display_name: request.initial_device_display_name, address };
+    let device = NewDevice {
+        device_id: request.device_id,
+        display_name: request.initial_device_display_name,
+        address,
+        refreshed: request.refresh_token,
+    };
     let credential = match request.login_info {
         LoginInfo::Password(password) => Credential::Password { user: named(&password)?, password: password.password },
         LoginInfo::Token(token) => Credential::Token(token.token),
@@ -43,7 +48,10 @@ async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Err
         }
     };
     let session = accounts.log_in(credential, device).await?;
-    Ok(Response::new(session.user_id, session.access_token, session.device_id))
+    let mut response = Response::new(session.user_id, session.access_token, session.device_id);
+    response.refresh_token = session.refresh_token;
+    response.expires_in = session.expires_in;
+    Ok(response)
 }
 
 /// The user whom a password login names, in the spelling of today or in that before r0.4.

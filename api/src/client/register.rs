@@ -35,7 +35,12 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
     accounts.confirm_registration(args.request.auth.as_ref(), args.asked()).await?;
 
     let Args { request, address, .. } = args;
-    let device = NewDevice { device_id: request.device_id, display_name: request.initial_device_display_name, address };
+    let device = NewDevice {
+        device_id: request.device_id,
+        display_name: request.initial_device_display_name,
+        address,
+        refreshed: request.refresh_token,
+    };
     let name = request.username.unwrap_or_else(Accounts::random_name);
     let account = NewAccount { name, password: request.password, admin: false };
     let (user_id, session) = accounts.create(account, (!request.inhibit_login).then_some(device)).await?;
@@ -43,6 +48,8 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
     if let Some(session) = session {
         response.access_token = Some(session.access_token);
         response.device_id = Some(session.device_id);
+        response.refresh_token = session.refresh_token;
+        response.expires_in = session.expires_in;
     }
     Ok(response)
 }

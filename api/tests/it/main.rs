@@ -14,6 +14,7 @@ mod keys;
 mod login;
 mod media;
 mod nodes;
+mod refresh;
 mod register;
 mod room;
 mod rooms;

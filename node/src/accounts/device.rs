@@ -1,14 +1,15 @@
-//! Devices: made by a login, one access token each, removed together with all that belongs to them.
+//! Devices: made by a login, one session each, removed together with all that belongs to them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use millpond_store::{View, WriteTxn, job, rows, tables};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{
     Accounts,
+    refresh::{self, ACCESS_TOKEN_LIFETIME},
     removal::device_removed,
-    token::{self, Sender, TokenCache},
+    token::{Secret, Sender, TokenCache},
 };
 use crate::Error;
 
@@ -21,6 +22,8 @@ pub struct NewDevice {
     pub display_name: Option<String>,
     /// Where the login comes from.
     pub address: Option<IpAddr>,
+    /// The client can refresh its access token, so that token may end.
+    pub refreshed: bool,
 }
 
 /// A device that is logged in.
@@ -31,6 +34,10 @@ pub struct Session {
     pub device_id: OwnedDeviceId,
     /// The access token: this is the only time it is seen.
     pub access_token: String,
+    /// What a new one is got with, for a client that can; as rarely seen.
+    pub refresh_token: Option<String>,
+    /// How long the access token lives; none: as long as the device.
+    pub expires_in: Option<Duration>,
 }
 
 /// The longest device id and device name, in bytes: they are sent to every member of encrypted rooms.
@@ -41,8 +48,8 @@ const MAX_DISPLAY_NAME: usize = 1000;
 #[derive(Clone)]
 pub(super) struct Opening {
     pub(super) device_id: OwnedDeviceId,
-    token: String,
-    hash: [u8; 32],
+    access: Secret,
+    refresh: Option<Secret>,
     display_name: Option<String>,
     address: Option<String>,
     now_ms: u64,
@@ -57,13 +64,12 @@ impl Opening {
         let device_id = device.device_id.filter(|id| !id.as_str().is_empty()).unwrap_or_else(DeviceId::new);
         check_device_id(&device_id)?;
         check_display_name(device.display_name.as_deref())?;
-        let token = token::random_token();
-        let hash = token::hash(&token);
+        let (access, refresh) = (Secret::random(), device.refreshed.then(Secret::random));
         let address = device.address.map(|address| address.to_string());
-        Ok(Self { device_id, token, hash, display_name: device.display_name, address, now_ms })
+        Ok(Self { device_id, access, refresh, display_name: device.display_name, address, now_ms })
     }
 
-    /// Writes device and token. A device of that id keeps its keys and name; its old token ends.
+    /// Writes device and tokens. A device of that id keeps its keys and name; its old tokens end.
     pub(super) fn write(
         &self,
         txn: &mut WriteTxn<'_>,
@@ -72,23 +78,32 @@ impl Opening {
     ) -> Result<(), millpond_store::Error> {
         let key = (user_id, &*self.device_id);
         let known = txn.view().get(tables::DEVICES, key)?;
-        if let Some(old) = known.as_ref().and_then(|device| device.token_hash) {
-            txn.remove(tables::TOKENS, old)?;
+        if let Some(known) = &known {
+            remove_tokens(txn, known)?;
             cache.revoke(txn.next_position());
         }
+        let refresh = self.refresh.as_ref().map(|secret| secret.hash);
         let device = rows::Device {
             display_name: known.and_then(|device| device.display_name).or_else(|| self.display_name.clone()),
             last_seen_ms: Some(self.now_ms),
             last_seen_ip: self.address.clone(),
-            token_hash: Some(self.hash),
+            token_hash: Some(self.access.hash),
+            refresh: refresh.map(|token| rows::Refresh { token, next: None, previous: None }),
         };
         txn.put(tables::DEVICES, key, &device)?;
-        let owner = rows::TokenOwner { user_id: user_id.to_owned(), device_id: self.device_id.clone() };
-        txn.put(tables::TOKENS, self.hash, &owner)
+        let (user_id, device_id) = (user_id.to_owned(), self.device_id.clone());
+        let mut owner = rows::TokenOwner { user_id, device_id, expires_at_ms: None };
+        if let Some(hash) = refresh {
+            txn.put(tables::REFRESH_TOKENS, hash, &owner)?;
+            owner.expires_at_ms = Some(refresh::access_ends_ms(self.now_ms));
+        }
+        txn.put(tables::TOKENS, self.access.hash, &owner)
     }
 
     pub(super) fn into_session(self, user_id: OwnedUserId) -> Session {
-        Session { user_id, device_id: self.device_id, access_token: self.token }
+        let expires_in = self.refresh.is_some().then_some(ACCESS_TOKEN_LIFETIME);
+        let (access_token, refresh_token) = (self.access.text, self.refresh.map(|secret| secret.text));
+        Session { user_id, device_id: self.device_id, access_token, refresh_token, expires_in }
     }
 }
 
@@ -217,12 +232,20 @@ pub(super) fn remove_devices(
     for device_id in device_ids {
         let Some(device) = txn.view().get(tables::DEVICES, (user_id, device_id))? else { continue };
         txn.remove(tables::DEVICES, (user_id, device_id))?;
-        if let Some(hash) = device.token_hash {
-            txn.remove(tables::TOKENS, hash)?;
-        }
+        remove_tokens(txn, &device)?;
         device_removed(txn, user_id, device_id)?;
     }
     cache.revoke(txn.next_position());
+    Ok(())
+}
+
+fn remove_tokens(txn: &mut WriteTxn<'_>, device: &rows::Device) -> Result<(), millpond_store::Error> {
+    for hash in device.access_hashes() {
+        txn.remove(tables::TOKENS, hash)?;
+    }
+    for hash in device.refresh_hashes() {
+        txn.remove(tables::REFRESH_TOKENS, hash)?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::FutureExt;
 use http::StatusCode;
 use millpond_store::{Position, job, tables};
-use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
+use ruma::{
+    OwnedDeviceId, OwnedUserId,
+    api::error::{ErrorKind, UnknownTokenErrorData},
+};
 use sha2::{Digest, Sha256};
 
 use super::Accounts;
@@ -40,6 +43,23 @@ pub(super) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// A new token and what is kept of it.
+#[derive(Clone)]
+pub(super) struct Secret {
+    /// The token, for its owner.
+    pub(super) text: String,
+    /// Its hash.
+    pub(super) hash: [u8; 32],
+}
+
+impl Secret {
+    /// Draws one.
+    pub(super) fn random() -> Self {
+        let text = random_token();
+        Self { hash: hash(&text), text }
+    }
+}
+
 /// `last_seen` is written at most this often per device: it is shown to people, and costs a commit.
 const LAST_SEEN_EVERY_MS: u64 = 5 * 60 * 1000;
 
@@ -47,21 +67,24 @@ impl Accounts {
     /// Whom a token stands for; notes that and whence the device was seen.
     ///
     /// # Errors
-    /// 401 `M_UNKNOWN_TOKEN`; storage errors.
+    /// 401 `M_UNKNOWN_TOKEN`, with `soft_logout` for a token that ended and whose device is still there; storage errors.
     pub fn authenticate(&self, token: &str, address: Option<IpAddr>) -> Result<Sender, Error> {
         let hash = hash(token);
         let now_ms = self.0.core.clock().now_ms();
-        let sender = match self.0.tokens.sender(&hash) {
-            Some(sender) => sender,
+        let (sender, expires_at_ms) = match self.0.tokens.sender(&hash) {
+            Some(found) => found,
             None => self.look_up(hash)?,
         };
+        if expires_at_ms.is_some_and(|end| end <= now_ms) {
+            return Err(ended_token());
+        }
         if self.0.tokens.is_seen_due(&hash, now_ms) {
             self.note_seen(&sender, address, now_ms);
         }
         Ok(sender)
     }
 
-    fn look_up(&self, hash: [u8; 32]) -> Result<Sender, Error> {
+    fn look_up(&self, hash: [u8; 32]) -> Result<(Sender, Option<u64>), Error> {
         let snapshot = self.0.core.snapshot()?;
         let view = snapshot.view();
         let owner = view.get(tables::TOKENS, hash)?.ok_or_else(unknown_token)?;
@@ -69,9 +92,16 @@ impl Accounts {
         let admin = account.ok_or_else(unknown_token)?.admin;
         let sender = Sender { user_id: owner.user_id, device_id: owner.device_id, admin };
         let device = view.get(tables::DEVICES, (&sender.user_id, &sender.device_id))?;
-        let seen_ms = device.and_then(|device| device.last_seen_ms).unwrap_or(0);
-        self.0.tokens.insert(hash, sender.clone(), seen_ms, view.position()?);
-        Ok(sender)
+        let next = device.as_ref().and_then(|device| device.refresh.as_ref()?.next);
+        if next.is_some_and(|next| next.access == hash) {
+            // The client has got what its refresh gave out: the tokens before it end. It is kept in memory when they have.
+            self.note_refreshed(&sender, hash);
+        } else {
+            let seen_ms = device.and_then(|device| device.last_seen_ms).unwrap_or(0);
+            let entry = Entry { sender: sender.clone(), expires_at_ms: owner.expires_at_ms, seen_ms: seen_ms.into() };
+            self.0.tokens.insert(hash, entry, view.position()?);
+        }
+        Ok((sender, owner.expires_at_ms))
     }
 
     fn note_seen(&self, sender: &Sender, address: Option<IpAddr>, now_ms: u64) {
@@ -89,6 +119,13 @@ impl Accounts {
         // Queued, not awaited: nobody's answer depends on it, and a full queue may well drop it.
         let _ = self.0.core.write(seen).now_or_never();
     }
+}
+
+pub(super) fn ended_token() -> Error {
+    let mut data = UnknownTokenErrorData::new();
+    data.soft_logout = true;
+    let message = "This access token has ended: get a new one with your refresh token, or log in again";
+    Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data), message)
 }
 
 fn unknown_token() -> Error {
@@ -109,6 +146,7 @@ struct Cached {
 
 struct Entry {
     sender: Sender,
+    expires_at_ms: Option<u64>,
     seen_ms: AtomicU64,
 }
 
@@ -116,8 +154,8 @@ struct Entry {
 const CAPACITY: usize = 4096;
 
 impl TokenCache {
-    fn sender(&self, hash: &[u8; 32]) -> Option<Sender> {
-        self.lock().entries.get(hash).map(|entry| entry.sender.clone())
+    fn sender(&self, hash: &[u8; 32]) -> Option<(Sender, Option<u64>)> {
+        self.lock().entries.get(hash).map(|entry| (entry.sender.clone(), entry.expires_at_ms))
     }
 
     fn is_seen_due(&self, hash: &[u8; 32], now_ms: u64) -> bool {
@@ -130,7 +168,7 @@ impl TokenCache {
         due
     }
 
-    fn insert(&self, hash: [u8; 32], sender: Sender, seen_ms: u64, read_at: Position) {
+    fn insert(&self, hash: [u8; 32], entry: Entry, read_at: Position) {
         let mut cached = self.lock();
         if read_at < cached.barrier {
             return;
@@ -138,7 +176,7 @@ impl TokenCache {
         if cached.entries.len() >= CAPACITY {
             cached.entries.clear();
         }
-        cached.entries.insert(hash, Entry { sender, seen_ms: AtomicU64::new(seen_ms) });
+        cached.entries.insert(hash, entry);
     }
 
     /// Called inside the job that removes tokens, with a position of its commit.
@@ -161,12 +199,13 @@ mod tests {
     fn what_was_read_before_a_revocation_is_not_kept() {
         let cache = TokenCache::default();
         let sender = Sender { user_id: ruma::user_id!("@a:b.c").to_owned(), device_id: "D".into(), admin: false };
-        cache.insert([1; 32], sender.clone(), 0, Position(4));
+        let entry = || Entry { sender: sender.clone(), expires_at_ms: None, seen_ms: AtomicU64::new(0) };
+        cache.insert([1; 32], entry(), Position(4));
         assert!(cache.sender(&[1; 32]).is_some());
         cache.revoke(Position(5));
-        cache.insert([1; 32], sender.clone(), 0, Position(4));
+        cache.insert([1; 32], entry(), Position(4));
         assert!(cache.sender(&[1; 32]).is_none());
-        cache.insert([1; 32], sender, 0, Position(5));
+        cache.insert([1; 32], entry(), Position(5));
         assert!(cache.sender(&[1; 32]).is_some());
     }
 }

@@ -173,7 +173,7 @@ impl Run {
 
     async fn account(&mut self, name: &str) -> Result<Session, Error> {
         let account = NewAccount { name: name.to_owned(), password: None, admin: false };
-        let device = NewDevice { device_id: Some("D".into()), display_name: None, address: None };
+        let device = NewDevice { device_id: Some("D".into()), ..NewDevice::default() };
         let (user, session) = self.node.accounts.create(account, Some(device)).await?;
         let session = session.expect("a device was asked for");
         let token = (Seen::Token(session.access_token.clone()), user.to_string());

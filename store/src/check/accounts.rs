@@ -1,25 +1,49 @@
 //! Accounts, devices, tokens: each device has an owner, and device and token name each other.
 
+use ruma::{DeviceId, UserId};
+
 use super::Report;
-use crate::{Error, View, tables};
+use crate::{Error, Table, View, rows::TokenOwner, tables};
 
 pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     for row in view.scan(tables::DEVICES, ())? {
         let ((user, device), row) = row?;
         report.expect(view.contains(tables::ACCOUNTS, &*user)?, || format!("device {device} belongs to no account"));
-        let Some(hash) = row.token_hash else { continue };
-        let owner = view.get(tables::TOKENS, hash)?;
-        report.expect(owner.is_some_and(|owner| owner.user_id == user && owner.device_id == device), || {
-            format!("the token of device {device} is not there, or another's")
-        });
+        for hash in row.access_hashes() {
+            expect_owner(view, report, (tables::TOKENS, hash), (&user, &device))?;
+        }
+        for hash in row.refresh_hashes() {
+            expect_owner(view, report, (tables::REFRESH_TOKENS, hash), (&user, &device))?;
+        }
     }
-    for row in view.scan(tables::TOKENS, ())? {
+    expect_known(view, report, tables::TOKENS)?;
+    expect_known(view, report, tables::REFRESH_TOKENS)
+}
+
+fn expect_owner(
+    view: View<'_>,
+    report: &mut Report,
+    (table, hash): (Table<[u8; 32], TokenOwner>, [u8; 32]),
+    (user, device): (&UserId, &DeviceId),
+) -> Result<(), Error> {
+    let owner = view.get(table, hash)?;
+    report.expect(owner.is_some_and(|owner| owner.user_id == user && owner.device_id == device), || {
+        format!("the token of device {device} is not there, or another's")
+    });
+    Ok(())
+}
+
+/// Each token is one that its device knows.
+fn expect_known(view: View<'_>, report: &mut Report, table: Table<[u8; 32], TokenOwner>) -> Result<(), Error> {
+    for row in view.scan(table, ())? {
         let (hash, owner) = row?;
         let device = view.get(tables::DEVICES, (&*owner.user_id, &*owner.device_id))?;
         report.expect(device.is_some(), || format!("a token is of device {}, which is not there", owner.device_id));
-        report.expect(device.is_none_or(|device| device.token_hash == Some(hash)), || {
-            format!("device {} has a token that it does not know, so that it cannot be revoked", owner.device_id)
-        });
+        let known = |known: [u8; 32]| known == hash;
+        report.expect(
+            device.is_none_or(|device| device.access_hashes().any(known) || device.refresh_hashes().any(known)),
+            || format!("device {} has a token that it does not know, so that it cannot be revoked", owner.device_id),
+        );
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub struct Account {
 }
 
 /// A device of a local account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Device {
     /// The name shown to the user.
     pub display_name: Option<String>,
@@ -29,15 +29,57 @@ pub struct Device {
     pub last_seen_ip: Option<String>,
     /// SHA-256 of its access token, so that it can be revoked.
     pub token_hash: Option<[u8; 32]>,
+    /// Of a device whose access tokens end and are refreshed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Refresh>,
 }
 
-/// Whom an access token stands for. Keyed by the token's SHA-256: a thief of the file gets no usable token.
+impl Device {
+    /// The hashes of the access tokens that the device knows.
+    pub fn access_hashes(&self) -> impl Iterator<Item = [u8; 32]> {
+        let refresh = self.refresh.as_ref();
+        let next = refresh.and_then(|refresh| refresh.next.as_ref()).map(|next| next.access);
+        self.token_hash.into_iter().chain(next).chain(refresh.and_then(|refresh| refresh.previous))
+    }
+
+    /// The hashes of its refresh tokens.
+    pub fn refresh_hashes(&self) -> impl Iterator<Item = [u8; 32]> {
+        let refresh = self.refresh.as_ref();
+        let next = refresh.and_then(|refresh| refresh.next.as_ref()).map(|next| next.refresh);
+        refresh.map(|refresh| refresh.token).into_iter().chain(next)
+    }
+}
+
+/// How the access token of a device is refreshed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refresh {
+    /// SHA-256 of the refresh token that was given out with the access token.
+    pub token: [u8; 32],
+    /// What the last refresh gave out. The client may not have got it, so both pairs hold until one token of it is used.
+    pub next: Option<TokenPair>,
+    /// SHA-256 of the access token before: it has ended, but who shows it should refresh and not log out.
+    pub previous: Option<[u8; 32]>,
+}
+
+/// SHA-256 of an access token and of its refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenPair {
+    /// Of the access token.
+    pub access: [u8; 32],
+    /// Of the refresh token.
+    pub refresh: [u8; 32],
+}
+
+/// Whom an access or refresh token stands for. Keyed by the token's SHA-256: a thief of the file gets no usable token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenOwner {
     /// The user.
     pub user_id: OwnedUserId,
     /// The device.
     pub device_id: OwnedDeviceId,
+    /// When it ends, in milliseconds since the epoch; none: with the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
 }
 
 cbor_value!(Account, Device, TokenOwner);

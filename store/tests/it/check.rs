@@ -10,15 +10,19 @@ use crate::support::{inline, write};
 
 const ROOM: RoomShort = RoomShort(1);
 const TOKEN: [u8; 32] = [7; 32];
+const REFRESH: [u8; 32] = [9; 32];
 
 /// One row of each table that needs no event, and nothing wrong with them.
 fn good(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     let (alice, device) = (user_id!("@alice:here"), device_id!("A"));
     let account = Account { password_hash: None, created_at_ms: 0, admin: false, deactivated: false };
     txn.put(tables::ACCOUNTS, alice, &account)?;
-    let row = Device { display_name: None, last_seen_ms: None, last_seen_ip: None, token_hash: Some(TOKEN) };
+    let refresh = Refresh { token: REFRESH, next: None, previous: None };
+    let row = Device { token_hash: Some(TOKEN), refresh: Some(refresh), ..Device::default() };
     txn.put(tables::DEVICES, (alice, device), &row)?;
-    txn.put(tables::TOKENS, TOKEN, &TokenOwner { user_id: alice.to_owned(), device_id: device.to_owned() })?;
+    let owner = TokenOwner { user_id: alice.to_owned(), device_id: device.to_owned(), expires_at_ms: None };
+    txn.put(tables::TOKENS, TOKEN, &owner)?;
+    txn.put(tables::REFRESH_TOKENS, REFRESH, &owner)?;
     let Position(at) = txn.next_position();
     txn.put(tables::ACCOUNT_DATA, (alice, "", "m.direct"), &AccountData { position: at, content: "{}".to_owned() })?;
     let key = AccountDataKey { room_id: String::new(), kind: "m.direct".to_owned() };
@@ -141,8 +145,13 @@ damages! {
     a_device_is_gone_that_has_messages: txn => txn.remove(tables::DEVICES, (alice(), owned_device_id!("A"))), "is for device A";
     a_token_is_gone: txn => txn.remove(tables::TOKENS, TOKEN), "the token of device A is not there";
     a_token_is_left_over: txn => {
-        let owner = TokenOwner { user_id: alice(), device_id: owned_device_id!("A") };
+        let owner = TokenOwner { user_id: alice(), device_id: owned_device_id!("A"), expires_at_ms: None };
         txn.put(tables::TOKENS, [8; 32], &owner)
+    }, "cannot be revoked";
+    a_refresh_token_is_gone: txn => txn.remove(tables::REFRESH_TOKENS, REFRESH), "the token of device A is not there";
+    a_refresh_token_is_left_over: txn => {
+        let owner = TokenOwner { user_id: alice(), device_id: owned_device_id!("A"), expires_at_ms: None };
+        txn.put(tables::REFRESH_TOKENS, [8; 32], &owner)
     }, "cannot be revoked";
     account_data_is_gone: txn => txn.remove(tables::ACCOUNT_DATA, (alice(), "", "m.direct")), "names m.direct, which is not of that position";
     account_data_is_not_logged: txn => txn.remove_all(tables::ACCOUNT_DATA_LOG, ()), "account data m.direct";

@@ -33,7 +33,8 @@ fn a_reference_to_nothing_is_found_and_fails_the_command() {
     let home = with_account();
     let store =
         Store::open(&home.data_dir().join("millpond.redb"), Options { inline: true, ..Options::default() }).unwrap();
-    let owner = TokenOwner { user_id: "@alice:example.org".try_into().unwrap(), device_id: "LOST".into() };
+    let owner =
+        TokenOwner { user_id: "@alice:example.org".try_into().unwrap(), device_id: "LOST".into(), expires_at_ms: None };
     let dangling = job(|_| Ok::<_, std::io::Error>(()), move |(), txn| txn.put(tables::TOKENS, [7; 32], &owner));
     store.write_blocking(dangling).unwrap();
     drop(store);

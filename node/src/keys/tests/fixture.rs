@@ -61,7 +61,7 @@ impl Fixture {
             let account = rows::Account { password_hash: None, created_at_ms: 0, admin: false, deactivated: false };
             txn.put(tables::ACCOUNTS, &user, &account)?;
             let name = Some(format!("{device} of {user}"));
-            let row = rows::Device { display_name: name, last_seen_ms: None, last_seen_ip: None, token_hash: None };
+            let row = rows::Device { display_name: name, ..rows::Device::default() };
             txn.put(tables::DEVICES, (&user, &device), &row)
         })
         .await;
