@@ -35,6 +35,8 @@ pub struct Config {
     pub direct: Direct,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
     pub allowed_hosts: Vec<String>,
+    /// Outgoing HTTP requests.
+    pub egress: crate::egress::Settings,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
 }
@@ -74,6 +76,7 @@ impl Config {
             client_base_url: "http://127.0.0.1:8008".to_owned(),
             direct: Direct::default(),
             allowed_hosts: Vec::new(),
+            egress: Default::default(),
             turn: None,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millpond_store::{Position, Store};
 
-use crate::{clock::Clock, config::Config, identity::Identity, notify::Notifier};
+use crate::{clock::Clock, config::Config, egress::Egress, identity::Identity, notify::Notifier};
 
 /// Shared by all services; cloning is cheap.
 #[derive(Clone)]
@@ -16,12 +16,14 @@ struct Inner {
     notifier: Notifier,
     clock: Clock,
     config: Config,
+    egress: Egress,
 }
 
 impl Core {
     /// Puts the parts together.
     pub fn new(store: Store, identity: Identity, notifier: Notifier, clock: Clock, config: Config) -> Self {
-        Self(Arc::new(Inner { store, identity, notifier, clock, config }))
+        let egress = Egress::new(config.egress.clone());
+        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress }))
     }
 
     /// The database.
@@ -47,6 +49,11 @@ impl Core {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// The door for outgoing HTTP.
+    pub fn egress(&self) -> &Egress {
+        &self.0.egress
     }
 
     /// The newest committed state.

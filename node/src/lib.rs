@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 mod core;
 pub mod directory;
+pub mod egress;
 mod error;
 pub mod federation;
 pub mod filters;

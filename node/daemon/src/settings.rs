@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use millpond_node::config::{Config, Direct, Registration, Turn};
+use millpond_node::{
+    config::{Config, Direct, Registration, Turn},
+    egress::Network,
+};
 use serde::Deserialize;
 
 /// What can be set. All optional, because each may come from elsewhere.
@@ -55,6 +58,13 @@ pub(crate) struct Settings {
     /// The secret shared with the TURN server
     #[arg(long, env = "MILLPOND_TURN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) turn_secret: Option<String>,
+    /// Networks beside the public internet that HTTP requests of the node may go to, comma-separated
+    #[arg(long, env = "MILLPOND_ALLOW_NETWORKS", value_delimiter = ',', value_name = "NETWORK", value_parser = network)]
+    #[serde(deserialize_with = "networks_in_file")]
+    pub(crate) allow_networks: Option<Vec<Network>>,
+    /// PEM files with certificates to trust beside the system's, comma-separated
+    #[arg(long, env = "MILLPOND_TRUST_CERTIFICATES", value_delimiter = ',', value_name = "FILE")]
+    pub(crate) trust_certificates: Option<Vec<PathBuf>>,
     /// What to log, as `level` or `target=level,...` [default: info]
     #[arg(long, env = "MILLPOND_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -120,6 +130,8 @@ impl Settings {
             addresses: set.direct_addresses.clone().unwrap_or_default(),
             visible_nearby: set.visible_nearby.unwrap_or(false),
         };
+        node.egress.allow = set.allow_networks.clone().unwrap_or_default();
+        node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
         node.turn = set.turn()?;
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
@@ -145,6 +157,8 @@ impl Settings {
             visible_nearby,
             turn_uris,
             turn_secret,
+            allow_networks,
+            trust_certificates,
             log,
             config
         )
@@ -175,6 +189,16 @@ const MAX_MIB: u64 = 1 << 20;
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "allowed is an IP address with a port, like 127.0.0.1:8008 or [::1]:8008".to_owned())
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    text.parse()
+}
+
+fn networks_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Network>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| network(text)).collect();
+    parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("allow-networks: {wrong}")))
 }
 
 fn listen_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
@@ -240,6 +264,7 @@ mod tests {
             ("\nlisten-on = 1\n", ["line 2", "listen-on", "`listen`"]),
             ("rate-limits = \"no\"\n", ["line 1", "rate-limits", "boolean"]),
             ("\n\nlisten = \"localhost\"\n", ["line 3", "localhost", "127.0.0.1:8008"]),
+            ("allow-networks = [\"ten\"]\n", ["allow-networks", "ten", "10.0.0.0/8"]),
             ("cache-mib = 0\n", ["cache-mib", "0", "1 to 1048576"]),
         ] {
             let (dir, path) = file(text);
