@@ -60,6 +60,13 @@ impl Error {
         Self::matrix(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)
     }
 
+    /// 429 `M_LIMIT_EXCEEDED` with the time to wait.
+    pub fn limit_exceeded(wait: std::time::Duration, message: impl Into<String>) -> Self {
+        let mut data = ruma::api::error::LimitExceededErrorData::new();
+        data.retry_after = Some(ruma::api::error::RetryAfter::Delay(wait));
+        Self::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
+    }
+
     /// 504 `M_UNKNOWN`: a peer could not be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::matrix(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unknown, message)

@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
-use ruma::{
-    UserId,
-    api::error::{ErrorKind, LimitExceededErrorData, RetryAfter},
-};
+use ruma::UserId;
 
 use crate::{Error, clock::Clock};
 
@@ -97,11 +93,8 @@ fn make_room(full_at_ms: &mut HashMap<String, u64>, now_ms: u64) {
 }
 
 fn limit_exceeded(wait_ms: u64) -> Error {
-    let retry_after = Some(RetryAfter::Delay(Duration::from_millis(wait_ms)));
-    let mut data = LimitExceededErrorData::new();
-    data.retry_after = retry_after;
     let message = format!("Too many failed attempts: wait {} seconds", wait_ms.div_ceil(1000));
-    Error::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
+    Error::limit_exceeded(Duration::from_millis(wait_ms), message)
 }
 
 #[cfg(test)]
@@ -110,6 +103,8 @@ mod tests {
         Arc,
         atomic::{AtomicU64, Ordering},
     };
+
+    use ruma::api::error::ErrorKind;
 
     use super::*;
 

@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
-use ruma::{
-    OwnedServerName, ServerName,
-    api::error::{ErrorKind, LimitExceededErrorData, RetryAfter},
-};
+use ruma::{OwnedServerName, ServerName};
 
 use crate::{Error, clock::Clock};
 
@@ -79,10 +75,8 @@ impl Limits {
 }
 
 fn exceeded(wait_ms: u64) -> Error {
-    let mut data = LimitExceededErrorData::new();
-    data.retry_after = Some(RetryAfter::Delay(Duration::from_millis(wait_ms)));
     let message = format!("too often within an hour: wait {} seconds", wait_ms.div_ceil(1000));
-    Error::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
+    Error::limit_exceeded(Duration::from_millis(wait_ms), message)
 }
 
 #[cfg(test)]
@@ -92,7 +86,7 @@ mod tests {
         atomic::{AtomicU64, Ordering},
     };
 
-    use ruma::server_name;
+    use ruma::{api::error::ErrorKind, server_name};
 
     use super::*;
 
