@@ -93,8 +93,10 @@ impl Timeline {
         }
         let snapshot = self.core.snapshot()?;
         let reader = self.enter(snapshot.view(), asker, &request.room_id)?;
-        let page = page(&reader, request, from, to)?;
-        Ok(!page.window.more && to.is_none() && has_older_elsewhere(reader.view, reader.room)?)
+        // The cheap question first: most rooms lack nothing, and the page is made again below.
+        Ok(to.is_none()
+            && has_older_elsewhere(reader.view, reader.room)?
+            && !page(&reader, request, from, to)?.window.more)
     }
 
     async fn fetch_older(&self, room_id: &RoomId, limit: u64) {
