@@ -6,7 +6,11 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use millpond_store::{Error as StoreError, Position, Topic, View, WriteTxn, job, rows::OutboxItem, tables};
+use millpond_store::{
+    Error as StoreError, Position, Topic, View, WriteTxn, job,
+    rows::{OutboxItem, txn_key},
+    tables,
+};
 use rand::RngCore;
 use ruma::{
     DeviceId, OwnedDeviceId, OwnedServerName, OwnedTransactionId, OwnedUserId, ServerName, UserId,
@@ -41,12 +45,12 @@ impl ToDevice {
     /// Storage errors.
     pub async fn send(&self, sender: &UserId, device: &DeviceId, request: Request) -> Result<(), Error> {
         let Request { event_type, txn_id, messages, .. } = request;
-        let txn_key = (sender.to_owned(), device.to_owned(), format!("sendToDevice/{event_type}/{txn_id}"));
+        let txn_key = txn_key(sender, device, &format!("sendToDevice/{event_type}/{txn_id}"));
         let (local, remote) = self.by_server(messages);
         let edus = outgoing(sender, &event_type, remote);
         let sender = sender.to_owned();
         let seen = txn_key.clone();
-        let decide = move |view: View<'_>| Ok::<_, Error>(view.contains(tables::TXN_IDS, &seen)?);
+        let decide = move |view: View<'_>| Ok::<_, Error>(view.contains(tables::TXNS, &seen)?);
         let write = move |sent: bool, txn: &mut WriteTxn<'_>| {
             if sent {
                 return Ok(());
@@ -57,7 +61,7 @@ impl ToDevice {
                 txn.put(tables::OUTBOX, (server, position), &OutboxItem::Edu(edu.clone()))?;
                 txn.touch(Topic::Outbox(server.clone()));
             }
-            txn.put(tables::TXN_IDS, &txn_key, &String::new())
+            txn.put(tables::TXNS, &txn_key, &0)
         };
         self.core.write(job(decide, write)).await?;
         Ok(())

@@ -3,6 +3,7 @@
 //! Integers are big-endian (signed ones with the sign bit flipped). Strings escape NUL as `00 FF` and end with `00 01`,
 //! so that no string is a prefix of another one and the next part of a tuple cannot be mistaken for a continuation.
 
+use millpond_matrix::event_id;
 use ruma::{
     OwnedDeviceId, OwnedEventId, OwnedMxcUri, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedTransactionId,
     OwnedUserId,
@@ -136,7 +137,6 @@ macro_rules! id_key {
 }
 id_key!(
     OwnedDeviceId / ruma::DeviceId,
-    OwnedEventId / ruma::EventId,
     OwnedMxcUri / ruma::MxcUri,
     OwnedRoomAliasId / ruma::RoomAliasId,
     OwnedRoomId / ruma::RoomId,
@@ -144,6 +144,36 @@ id_key!(
     OwnedTransactionId / ruma::TransactionId,
     OwnedUserId / ruma::UserId,
 );
+
+/// Event ids that are hashes stand in keys as `01` and their 32 bytes, others as `02` and their text.
+impl AsKey<OwnedEventId> for ruma::EventId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match event_id::hash(self) {
+            Some(hash) => {
+                out.push(1);
+                out.extend_from_slice(&hash);
+            }
+            None => {
+                out.push(2);
+                encode_str(self.as_str(), out);
+            }
+        }
+    }
+}
+impl AsKey<OwnedEventId> for OwnedEventId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+}
+impl Key for OwnedEventId {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        match take(bytes, 1)?[0] {
+            1 => Ok(event_id::of_hash(take(bytes, 32)?.try_into().expect("take gave that many bytes"))),
+            2 => Self::try_from(decode_str(bytes)?).map_err(|_| "not an OwnedEventId".to_owned()),
+            form => Err(format!("event id of an unknown form {form}")),
+        }
+    }
+}
 
 macro_rules! tuple_key {
     ($($q:ident $k:ident $i:tt),+) => {
@@ -231,6 +261,18 @@ mod tests {
         }
         for pair in ["", "\0", "\0\0", "\0a", "a", "a\0", "aa", "b"].windows(2) {
             assert!(bytes::<String, _>(pair[0]) < bytes::<String, _>(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn event_ids_of_every_form_come_back_and_are_no_prefix_of_each_other() {
+        let hash = format!("${}", "A".repeat(43));
+        let ids = [hash.as_str(), "$abc", "$abc:d", "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB"];
+        for id in ids.map(|id| OwnedEventId::try_from(id).unwrap()) {
+            let encoded = bytes::<(OwnedEventId, i64), _>((&*id, 7_i64));
+            let mut rest = encoded.as_slice();
+            assert_eq!(<(OwnedEventId, i64)>::decode(&mut rest).unwrap(), (id, 7));
+            assert!(rest.is_empty());
         }
     }
 

@@ -26,6 +26,7 @@ pub mod key;
 mod memory;
 mod migrate;
 pub mod rows;
+mod sizes;
 mod store;
 mod table;
 pub mod tables;
@@ -39,6 +40,7 @@ mod writer;
 pub use crate::{
     error::{Error, WriteError},
     job::{Job, job},
+    sizes::TableSize,
     store::{Options, Store},
     table::Table,
     topic::Topic,

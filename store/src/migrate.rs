@@ -3,33 +3,47 @@
 use std::sync::Arc;
 
 use crate::{
-    Error, Snapshot, WriteError,
+    Error, Snapshot, WriteError, WriteTxn,
     database::Database,
     job::{Queued, job},
     tables,
     writer::Writer,
 };
 
-/// The layout that this program writes. Raise it with a migration in [`step`] and a test that opens the old file.
-pub(crate) const LAYOUT: u64 = 1;
+mod second;
+
+/// Makes a layout of the one before it.
+type Step = fn(&mut WriteTxn<'_>) -> Result<(), Error>;
+
+/// How each layout is made of the one before it. The first is an empty database. A further one brings a test that opens a file
+/// of the one before.
+const STEPS: [Step; 2] = [|_| Ok(()), second::migrate];
+
+/// The layout that this program writes.
+pub(crate) const LAYOUT: u64 = STEPS.len() as u64;
 
 pub(crate) fn run(db: &Arc<Database>, writer: &Writer) -> Result<(), Error> {
     let found = Snapshot::new(db)?.view().get(tables::META, "layout")?.map(decode).transpose()?.unwrap_or(0);
     if found > LAYOUT {
         return Err(Error::TooNew { found, known: LAYOUT });
     }
-    for layout in found..LAYOUT {
-        step(writer, layout + 1)?;
+    let outdated = STEPS.iter().zip(1..).filter(|(_, to)| *to > found);
+    for (migrate, to) in outdated {
+        // A new database has nothing to migrate.
+        step(writer, to, if found == 0 { |_| Ok(()) } else { *migrate })?;
     }
     Ok(())
 }
 
-/// Makes layout `to` of the one before it. Layout 1 is an empty database.
-fn step(writer: &Writer, to: u64) -> Result<(), Error> {
+/// Makes layout `to` of the one before it.
+fn step(writer: &Writer, to: u64, migrate: Step) -> Result<(), Error> {
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     let migration = job(
         |_| Ok::<_, std::convert::Infallible>(()),
-        move |(), txn| txn.put(tables::META, "layout", &to.to_be_bytes().to_vec()),
+        move |(), txn| {
+            migrate(txn)?;
+            txn.put(tables::META, "layout", &to.to_be_bytes().to_vec())
+        },
     );
     writer.commit_group(vec![Box::new(Queued::new(migration, reply))]);
     match answer.try_recv() {

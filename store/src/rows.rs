@@ -2,14 +2,19 @@
 
 mod accounts;
 mod events;
+mod groups;
 mod keys;
 mod rooms;
+mod txns;
 mod userdata;
 
 pub use accounts::*;
+pub(crate) use events::first::decode as events_of_layout_1;
 pub use events::*;
+pub use groups::*;
 pub use keys::*;
 pub use rooms::*;
+pub use txns::*;
 pub use userdata::*;
 
 use crate::key::{foreign_short_id, short_id};

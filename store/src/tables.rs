@@ -77,8 +77,8 @@ tables! {
     ROOM_ALIASES: (OwnedRoomId, OwnedRoomAliasId) => ();
     /// Rooms in the public directory.
     PUBLISHED: OwnedRoomId => ();
-    /// Transaction ids of clients: (user, device, `scope/txn_id`) to the answer given (an event id, or empty).
-    TXN_IDS: (OwnedUserId, OwnedDeviceId, String) => String;
+    /// Transactions of clients ([`txn_key`]) to the number of the event that was made, or 0.
+    TXNS: TxnKey => u64;
     /// Receipts: (room, user, receipt type, thread or empty).
     RECEIPTS: (RoomShort, OwnedUserId, String, String) => Receipt;
     /// Receipts in the order of their commits.

@@ -15,9 +15,11 @@ use crate::{
     value::Value,
 };
 
+mod raw;
+
 type Bytes = &'static [u8];
 type Opened<'t> = redb::Table<'t, Bytes, Bytes>;
-type ReadOnly = redb::ReadOnlyTable<Bytes, Bytes>;
+pub(crate) type ReadOnly = redb::ReadOnlyTable<Bytes, Bytes>;
 
 /// A point in the order of our commits. What a commit made visible has a position not above the commit's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -48,7 +50,7 @@ impl Snapshot {
         View(self)
     }
 
-    fn table(&self, index: usize) -> Result<Option<&ReadOnly>, Error> {
+    pub(crate) fn table(&self, index: usize) -> Result<Option<&ReadOnly>, Error> {
         if let Some(open) = self.open[index].get() {
             return Ok(open.as_ref());
         }

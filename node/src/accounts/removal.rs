@@ -1,14 +1,14 @@
 //! What goes when a device or an account goes. Each part of the node adds what it keeps per device or per user here, so
 //! that all of it leaves in the one transaction that removes the device.
 
-use millpond_store::{Error, Topic, WriteTxn, tables};
+use millpond_store::{Error, Topic, WriteTxn, rows::txn_device, tables};
 use ruma::{DeviceId, UserId};
 
 use crate::keys;
 
 /// A device was removed; its row and its token are gone already.
 pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
-    txn.remove_all(tables::TXN_IDS, (user_id, device_id))?;
+    txn.remove_all(tables::TXNS, (txn_device(user_id, device_id),))?;
     keys::device_removed(txn, user_id, device_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())

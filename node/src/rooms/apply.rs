@@ -289,8 +289,8 @@ fn link_to_earlier(txn: &mut WriteTxn<'_>, room: RoomShort, event: EventShort, p
         txn.remove(tables::BACKWARD, (room, pdu.event_id()))?;
     }
     for prev in pdu.prev_events() {
-        let has_place = match rows::event_by_id(txn.view(), prev)? {
-            Some((_, row)) => row.meta.state_after.is_some(),
+        let has_place = match rows::event_short(txn.view(), prev)? {
+            Some(prev) => rows::head(txn.view(), prev)?.meta.state_after.is_some(),
             None => false,
         };
         if !has_place {

@@ -37,8 +37,8 @@ impl RoomReader for StoredRoom<'_> {
     }
 
     fn state_after(&self, id: &EventId) -> Result<Option<StateGroup>, ReadError> {
-        let row = read(rows::event_in_room(self.view, self.short, id))?;
-        Ok(row.and_then(|(_, row)| row.meta.state_after))
+        let head = read(rows::head_in_room(self.view, self.short, id))?;
+        Ok(head.and_then(|(_, head)| head.meta.state_after))
     }
 
     fn state_entry(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millpond_matrix::Pdu;
 use millpond_store::{
     Error, View, WriteTxn,
-    rows::{EventRow, EventShort, Room, RoomShort, StateKeyName, StateKeyShort},
+    rows::{EventHead, EventRow, EventShort, Room, RoomShort, StateKeyName, StateKeyShort},
     tables,
 };
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId};
@@ -65,9 +65,31 @@ pub fn event_in_room(
     Ok(event_by_id(view, event_id)?.filter(|(_, row)| row.meta.room == room))
 }
 
+/// What is known of an event, which must be there, without its JSON.
+pub fn head(view: View<'_>, event: EventShort) -> Result<EventHead, Error> {
+    find_head(view, event)?.ok_or_else(|| dangling("EVENTS", event.0))
+}
+
+/// What is known of an event without its JSON.
+pub fn find_head(view: View<'_>, event: EventShort) -> Result<Option<EventHead>, Error> {
+    let head = view.with(tables::EVENTS, event, EventHead::decode)?.transpose();
+    head.map_err(|why| Error::Corrupt { table: "EVENTS", why })
+}
+
+/// What is known of an event of a room without its JSON; one of another room is not there.
+pub fn head_in_room(
+    view: View<'_>,
+    room: RoomShort,
+    event_id: &EventId,
+) -> Result<Option<(EventShort, EventHead)>, Error> {
+    let Some(short) = event_short(view, event_id)? else { return Ok(None) };
+    let head = head(view, short)?;
+    Ok((head.meta.room == room).then_some((short, head)))
+}
+
 /// The event id of a numbered event.
 pub fn event_id(view: View<'_>, short: EventShort) -> Result<OwnedEventId, Error> {
-    Ok(event(view, short)?.header.event_id)
+    Ok(head(view, short)?.header.event_id)
 }
 
 /// The event of a row, ready for the pure functions.

@@ -1,13 +1,17 @@
 //! Sending events: messages with a transaction id, state, redactions.
 
 use millpond_matrix::build::{self, EventDraft};
-use millpond_store::{View, WriteTxn, job, tables};
+use millpond_store::{
+    View, WriteTxn, job,
+    rows::{EventShort, txn_key},
+    tables,
+};
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedTransactionId, RoomId, UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, RoomId, UserId,
     events::{StateEventType, TimelineEventType},
 };
 
-use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local, membership};
+use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local, membership, rows};
 use crate::Error;
 
 impl Rooms {
@@ -79,11 +83,11 @@ impl Rooms {
         let (core, room_id) = (self.core.clone(), room_id.to_owned());
         let key = txn.map(|txn| TxnKey::new(&draft, &room_id, txn));
         let write_core = core.clone();
-        let (write_key, sender) = (key.clone(), draft.sender.clone());
+        let write_key = key.clone();
         let send = job(
             move |view| {
                 if let Some(key) = &key
-                    && let Some(event_id) = key.answered(view, &draft.sender)?
+                    && let Some(event_id) = key.answered(view)?
                 {
                     return Ok(Step::Answered(event_id));
                 }
@@ -98,10 +102,11 @@ impl Rooms {
                 Step::Write(planned) => {
                     let event_id = planned.pdu.owned_event_id();
                     let (room, pdu) = (planned.room.clone(), planned.pdu.clone());
-                    let event = local::write(&write_core, txn, *planned, write_key.as_ref().map(TxnKey::mark))?;
+                    let event =
+                        local::write(&write_core, txn, *planned, write_key.as_ref().map(|key| key.mark.clone()))?;
                     membership::after_member_event(&write_core, txn, (room.0, &room.1), &pdu, event)?;
                     if let Some(key) = &write_key {
-                        key.answer(txn, &sender, &event_id)?;
+                        key.answer(txn, event)?;
                     }
                     Ok(event_id)
                 }
@@ -146,37 +151,28 @@ enum Step {
     Write(Box<local::Planned>),
 }
 
-/// The scope of a transaction id: the device and what is asked of which room.
+/// A transaction of a client: what is asked of which room under which id.
 #[derive(Clone)]
 struct TxnKey {
-    device_id: ruma::OwnedDeviceId,
-    txn_id: OwnedTransactionId,
-    scope: String,
+    key: millpond_store::rows::TxnKey,
+    /// What the event's row says about its sender's device.
+    mark: Box<str>,
 }
 
 impl TxnKey {
     fn new(draft: &EventDraft, room_id: &RoomId, txn: ClientTxn<'_>) -> Self {
         let target = draft.redacts.as_deref().map_or("", EventId::as_str);
         let scope = format!("{room_id}/{}/{target}/{}", draft.kind, txn.txn_id);
-        Self { device_id: txn.device_id.to_owned(), txn_id: txn.txn_id.to_owned(), scope }
+        let mark = format!("{}\0{}", txn.device_id, txn.txn_id).into();
+        Self { key: txn_key(&draft.sender, txn.device_id, &scope), mark }
     }
 
-    fn answered(&self, view: View<'_>, user_id: &UserId) -> Result<Option<OwnedEventId>, Error> {
-        let answer = view.get(tables::TXN_IDS, (user_id, &*self.device_id, self.scope.as_str()))?;
-        Ok(answer.and_then(|id| OwnedEventId::try_from(id).ok()))
+    fn answered(&self, view: View<'_>) -> Result<Option<OwnedEventId>, Error> {
+        let Some(event) = view.get(tables::TXNS, &self.key)? else { return Ok(None) };
+        Ok(rows::find_head(view, EventShort(event))?.map(|head| head.header.event_id))
     }
 
-    fn answer(
-        &self,
-        txn: &mut WriteTxn<'_>,
-        user_id: &UserId,
-        event_id: &EventId,
-    ) -> Result<(), millpond_store::Error> {
-        txn.put(tables::TXN_IDS, (user_id, &*self.device_id, self.scope.as_str()), &event_id.to_string())
-    }
-
-    /// What the event's row says about its sender's device.
-    fn mark(&self) -> Box<str> {
-        format!("{}\0{}", self.device_id, self.txn_id).into()
+    fn answer(&self, txn: &mut WriteTxn<'_>, event: EventShort) -> Result<(), millpond_store::Error> {
+        txn.put(tables::TXNS, &self.key, &event.0)
     }
 }

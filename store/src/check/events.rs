@@ -29,9 +29,9 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     for row in view.scan(tables::STATE_GROUPS, ())? {
         let (group, row) = row?;
         let parent = row.parent.map(|parent| view.get(tables::STATE_GROUPS, parent)).transpose()?.flatten();
-        let expected = parent.map(|parent| parent.depth + 1);
-        report.expect(row.parent.is_none() || expected == Some(row.depth), || {
-            format!("state group {} hangs from a group that is not there or of another depth", group.0)
+        let nearer = parent.is_some_and(|parent| parent.depth < row.depth);
+        report.expect(if row.parent.is_some() { nearer } else { row.depth == 0 }, || {
+            format!("state group {} hangs from a group that is not there or is no nearer to a whole one", group.0)
         });
         for (key, event) in row.changes {
             report.expect(view.contains(tables::STATE_KEY_NAMES, key)?, || {

@@ -5,7 +5,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EventShort, StateGroup, StateKeyShort};
+use super::EventShort;
 use crate::value::cbor_value;
 
 /// What is fixed about a room.
@@ -26,17 +26,6 @@ pub struct StateKeyName {
     pub kind: String,
     /// The state key.
     pub state_key: String,
-}
-
-/// A state group: its parent's state with some entries changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StateGroupRow {
-    /// The group that this one changes; none: this one is whole.
-    pub parent: Option<StateGroup>,
-    /// How many parents there are to the whole one.
-    pub depth: u32,
-    /// The entries that differ; none removes the entry.
-    pub changes: Vec<(StateKeyShort, Option<EventShort>)>,
 }
 
 /// One change of the current state.
@@ -188,7 +177,6 @@ pub enum OutboxItem {
 cbor_value!(
     Room,
     StateKeyName,
-    StateGroupRow,
     StateChange,
     ParkedPdu,
     Relation,

@@ -4,6 +4,7 @@ mod check;
 mod cuts;
 mod full;
 mod jobs;
+mod layout_1;
 mod opening;
 mod scans;
 mod support;

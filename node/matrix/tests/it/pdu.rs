@@ -25,6 +25,23 @@ fn an_event_comes_back_from_its_rows_as_it_was() {
 }
 
 #[test]
+fn a_header_of_the_first_layout_is_read_as_it_was_written() {
+    let mut bytes = vec![1, 0b101];
+    for number in [3_u16, 9, 10, 20, 30, 40, 0, 0, 50, 60] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    for number in [1_700_000_000_000_u64, 7] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(b"$an:event.id");
+    let header = PduHeader::from_bytes(&bytes).unwrap();
+    assert_eq!((header.event_id.as_str(), u64::from(header.depth)), ("$an:event.id", 7));
+    assert_eq!((header.flags.rejected, header.flags.soft_failed, header.redacts_in_content), (true, false, true));
+    assert!(header.state_key.is_none() && header.redacts.is_some());
+    assert_eq!(PduHeader::from_bytes(&header.to_bytes()).unwrap(), header, "and comes back from the present one");
+}
+
+#[test]
 fn rows_that_do_not_belong_together_are_an_error() {
     let rules = rules::rules(&RoomVersionId::V11).unwrap();
     let room_id = room_id!("!r:alice.example");
