@@ -43,6 +43,9 @@ enum Command {
     Check {
         #[command(flatten)]
         place: Place,
+        /// Say also what each table takes on the disk
+        #[arg(long)]
+        sizes: bool,
     },
     /// Start two nodes in a temporary folder, link them, and send encrypted messages while one is away
     Demo {
@@ -89,7 +92,7 @@ impl Cli {
             Some(Command::Account { place, command }) => admin::account::run(&place, command),
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Status { place }) => admin::status::run(&place),
-            Some(Command::Check { place }) => admin::check::run(&place),
+            Some(Command::Check { place, sizes }) => admin::check::run(&place, sizes),
             Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),
         }
     }

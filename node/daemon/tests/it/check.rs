@@ -23,6 +23,8 @@ fn a_sound_database_has_no_findings_and_a_running_node_is_left_alone() {
     let home = with_account();
     let said = home.says(&["check"], "");
     assert!(said.ends_with("rows, 0 findings\n"), "{said}");
+    let said = home.says(&["check", "--sizes"], "");
+    assert!(said.contains("ACCOUNTS") && said.contains("free for later"), "{said}");
     let node = home.run();
     let error = home.refuses(&["check"], "");
     assert!(error.contains(&node.address) && error.contains("stop it"), "{error}");
