@@ -8,6 +8,9 @@
 //! | `LS0` | HPKE exporter context |
 //! | `ANSWER`, `INTRO` | HPKE info |
 //! | `CONFIRM`, `DONE` | first bytes of the Olm plaintext that carries `th` |
+//! | `MAILBOX_ID` ... `STAMP_BATCH` | HKDF info, key material `K` of a mailbox; the last is followed by the batch |
+//! | `STAMP_SEED`, `STAMP_KEY` | HKDF info, key material batch seed (followed by the serial) and stamp seed |
+//! | `STAMP`, `PUT`, `GET` | first bytes of what a stamp's mac and the signatures of a deposit and of an owner's request cover |
 
 pub(crate) const KEY_DOCUMENT: &[u8] = b"millpond/key-document/1";
 pub(crate) const OLM_CERT: &[u8] = b"millpond/olm-cert/1";
@@ -27,3 +30,13 @@ pub(crate) const INTRO: &[u8] = b"millpond/intro/1";
 
 pub(crate) const CONFIRM: &[u8] = b"millpond/confirm/1";
 pub(crate) const DONE: &[u8] = b"millpond/done/1";
+
+pub(crate) const MAILBOX_ID: &[u8] = b"millpond/mailbox-id/1";
+pub(crate) const MAILBOX_KEY: &[u8] = b"millpond/mailbox-key/1";
+pub(crate) const READ_KEY: &[u8] = b"millpond/read-key/1";
+pub(crate) const STAMP_BATCH: &[u8] = b"millpond/stamp-batch/1";
+pub(crate) const STAMP_SEED: &[u8] = b"millpond/stamp-seed/1";
+pub(crate) const STAMP_KEY: &[u8] = b"millpond/stamp-key/1";
+pub(crate) const STAMP: &[u8] = b"millpond/stamp/1";
+pub(crate) const PUT: &[u8] = b"millpond/put/1";
+pub(crate) const GET: &[u8] = b"millpond/get/1";

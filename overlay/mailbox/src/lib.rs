@@ -58,15 +58,19 @@
 
 pub mod bundle;
 pub mod contact_link;
+pub mod deposit;
 pub mod exchange;
+pub mod host_key;
 pub mod identity;
 pub mod introduction;
 pub mod key_document;
 pub mod link;
+pub mod mailbox;
 pub mod message;
 pub mod name;
 pub mod secrets;
 pub mod signing_key;
+pub mod stamp;
 pub mod stream;
 pub mod time;
 pub mod way;

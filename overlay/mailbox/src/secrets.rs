@@ -37,6 +37,11 @@ impl Secret32 {
     pub(crate) fn derive(&self, label: &[u8]) -> Self {
         hkdf(None, &self.0, label)
     }
+
+    /// `HKDF(self, label || which)`: one of many secrets with the same purpose.
+    pub(crate) fn derive_one(&self, label: &[u8], which: &[u8]) -> Self {
+        self.derive(&[label, which].concat())
+    }
 }
 
 impl ConstantTimeEq for Secret32 {

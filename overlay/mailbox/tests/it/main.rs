@@ -7,6 +7,7 @@ mod introductions;
 mod key_documents;
 mod names;
 mod parsers;
+mod stamps;
 mod streams;
 mod vectors;
 mod world;

@@ -1,9 +1,10 @@
 //! Every parser of foreign bytes, fed with any bytes and with honest bytes that were damaged: an error, never a panic.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use millpond_mailbox::{
     bundle::Bundle,
     contact_link::ContactLink,
+    deposit::Deposit,
     identity::IdentityPublicKey,
     introduction::{IntroBody, Introduction},
     key_document::KeyDocument,
@@ -11,6 +12,7 @@ use millpond_mailbox::{
     message::Message,
     name::NodeName,
     signing_key::KeyId,
+    stamp::StampBatch,
     xwing::XWingPublic,
 };
 use proptest::{prelude::*, sample::Index};
@@ -29,6 +31,8 @@ fn feed(bytes: &[u8]) {
     let _ = Introduction::from_bytes(bytes);
     let _ = Link::from_bytes(bytes);
     let _ = XWingPublic::from_bytes(bytes);
+    let _ = StampBatch::from_bytes(bytes);
+    let _ = Deposit::parse(&Bytes::copy_from_slice(bytes));
     if let Ok(key) = <&[u8; 32]>::try_from(bytes) {
         let _ = IdentityPublicKey::from_bytes(key);
     }

@@ -9,13 +9,16 @@ use millpond_mailbox::{
     bundle::{Bundle, OlmKeys},
     contact_link::ContactLink,
     exchange::{open_answer, seal_answer},
+    host_key::HostSecret,
     identity::IdentityKey,
     introduction::{IntroBody, Introduction},
     key_document::{DocumentKeys, KeyDocument},
     link::Role,
+    mailbox::{BatchId, MailboxSecret},
     message::Message,
     secrets::{Epoch, LinkId, LinkSecret, S0, Transcript},
     signing_key::{Generation, SigningKey},
+    stamp::{Class, Serial},
     stream::{Dialer, EphemeralSeed, HintTable, accept},
     time::{UnixMillis, UtcDay},
     way::Way,
@@ -224,6 +227,40 @@ fn stream_openings_and_frames() {
             "dialer_frames": hex(there),
             "listener_sends": ["pong"],
             "listener_frames": hex(back),
+        }),
+    );
+}
+
+#[test]
+fn stamps_and_deposits() {
+    let (secret, host) = (MailboxSecret::from_bytes([0xa1; 32]), HostSecret::from_bytes([0xa2; 32]).public());
+    let batch = BatchId(0x0102_0304_0506_0708);
+    let issued = secret.issue(batch, Class::S, &[Serial(7), Serial(0xbeef)]);
+    let stamp = &issued.stamps(host)[1];
+    let deposit = stamp.deposit(vec![0xa3; Class::S.body_len()].into()).expect("the length of an S");
+    let bytes = deposit.to_bytes();
+    assert!(deposit.is_signed_for(&host) && secret.mailbox_key().issued(&stamp.header()));
+    compare(
+        include_str!("../vectors/stamp.json"),
+        &json!({
+            "master_key": hex([0xa1; 32]),
+            "host_secret": hex([0xa2; 32]),
+            "host_key": hex(host.as_bytes()),
+            "mailbox_id": hex(secret.id().0),
+            "mailbox_key": hex(secret.mailbox_key().as_bytes()),
+            "read_key": hex(secret.read_key().public().0),
+            "batch": batch.0,
+            "class": 1,
+            "serials": [7, 0xbeef],
+            "batch_seed": hex(secret.batch_seed(batch).as_bytes()),
+            "batch_bytes": hex(issued.to_bytes()),
+            "stamp_seed": hex(stamp.seed.as_bytes()),
+            "verify_key": hex(stamp.seed.verify_key()),
+            "mac": hex(stamp.mac.0),
+            "body_byte": 0xa3,
+            "body_digest": hex(deposit.digest().0),
+            "header": hex(stamp.header().as_bytes()),
+            "signature": hex(&bytes[84..148]),
         }),
     );
 }

@@ -253,6 +253,35 @@ def check_stream(v):
     assert v["listener_frames"] == frames(back, v["listener_sends"])
 
 
+def stamp(v, serial):
+    """Seed, verify key, mac and header of one stamp."""
+    mailbox_id, class_ = H(v["mailbox_id"]), bytes([v["class"]])
+    seed = hkdf(H(v["batch_seed"]), b"millpond/stamp-seed/1" + serial.to_bytes(2, "big"))
+    key = ed25519_public(hkdf(seed, b"millpond/stamp-key/1"))
+    tail = mailbox_id + serial.to_bytes(2, "big") + key
+    tag = mac(H(v["mailbox_key"]), b"millpond/stamp/1" + class_ + tail)[:16]
+    return seed, key, tag, b"\x01" + class_ + tail + tag
+
+
+def check_stamp(v):
+    master = H(v["master_key"])
+    for field, label in (("mailbox_id", "mailbox-id"), ("mailbox_key", "mailbox-key")):
+        assert v[field] == hkdf(master, f"millpond/{label}/1".encode()).hex()
+    assert v["read_key"] == ed25519_public(hkdf(master, b"millpond/read-key/1")).hex()
+    assert v["batch_seed"] == hkdf(master, b"millpond/stamp-batch/1" + v["batch"].to_bytes(8, "big")).hex()
+    packed = b"".join(serial.to_bytes(2, "big") + stamp(v, serial)[2] for serial in v["serials"])
+    assert v["batch_bytes"] == cbor([H(v["mailbox_id"]), v["class"], H(v["batch_seed"]), packed]).hex()
+    seed, key, tag, header = stamp(v, v["serials"][1])
+    assert [part.hex() for part in (seed, key, tag, header)] == [
+        v["stamp_seed"], v["verify_key"], v["mac"], v["header"]
+    ]
+    host = x25519.X25519PrivateKey.from_private_bytes(H(v["host_secret"])).public_key().public_bytes_raw()
+    digest = hashlib.sha256(bytes([v["body_byte"]]) * 4096).digest()
+    assert (host.hex(), digest.hex(), len(header)) == (v["host_key"], v["body_digest"], 84)
+    signature = sign(hkdf(seed, b"millpond/stamp-key/1"), b"millpond/put/1" + host + header + digest)
+    assert v["signature"] == signature.hex()
+
+
 check_names(load("names"))
 assert key_document(load("key_document")).decode() == load("key_document")["document"]
 check_secrets(load("secrets"))
@@ -261,4 +290,5 @@ check_bundle(load("bundle"))
 check_answer(load("answer"))
 check_introduction(load("introduction"))
 check_stream(load("stream"))
+check_stamp(load("stamp"))
 print("every vector is as computed here")
