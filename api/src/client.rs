@@ -17,6 +17,7 @@ mod register;
 mod register_checks;
 mod rooms;
 mod send_to_device;
+mod sliding_sync;
 mod sync;
 mod threepids;
 mod turn_server;
@@ -44,6 +45,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     register_checks::routes(routes);
     rooms::routes(routes);
     routes.add(send_to_device::handler);
+    routes.add(sliding_sync::handler);
     routes.add(sync::handler);
     threepids::routes(routes);
     routes.add(turn_server::handler);

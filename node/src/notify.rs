@@ -2,20 +2,39 @@
 //! **register first, then read, then wait**, else a commit between the read and the wait is missed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use futures::future::select_all;
-use millpond_store::{Commit, Position, Topic};
+use millpond_store::{Commit, Position, Topic, rows::RoomShort};
+use ruma::OwnedUserId;
 use tokio::sync::{Notify, watch};
 
 /// The registry of waiters.
 #[derive(Clone)]
 pub struct Notifier {
     waiting: Arc<Mutex<HashMap<Topic, Weak<Notify>>>>,
+    watches: Arc<Mutex<Vec<Weak<Watch>>>>,
     position: Arc<watch::Sender<Position>>,
     touched: Arc<Mutex<Touched>>,
+}
+
+/// Who waits for a user and all the rooms he is in: too many to register for one by one.
+struct Watch {
+    user: OwnedUserId,
+    rooms: Arc<HashSet<RoomShort>>,
+    notify: Arc<Notify>,
+}
+
+impl Watch {
+    fn is_for(&self, topic: &Topic) -> bool {
+        match topic {
+            Topic::Room(room) => self.rooms.contains(room),
+            Topic::User(user) => *user == self.user,
+            _ => false,
+        }
+    }
 }
 
 /// When each topic was touched last, since the first commit after the start.
@@ -31,7 +50,7 @@ struct Touched {
 impl Default for Notifier {
     fn default() -> Self {
         let position = Arc::new(watch::Sender::new(Position(0)));
-        Self { waiting: Arc::default(), position, touched: Arc::default() }
+        Self { waiting: Arc::default(), watches: Arc::default(), position, touched: Arc::default() }
     }
 }
 
@@ -52,7 +71,19 @@ impl Notifier {
         for notified in &mut notifies {
             notified.as_mut().enable();
         }
-        Registration { notifies }
+        Registration { notifies, watch: None }
+    }
+
+    /// Registers for a user and rooms, as [`Notifier::register`] and at the same price for any number of rooms.
+    pub fn watch(&self, user: OwnedUserId, rooms: Arc<HashSet<RoomShort>>) -> Registration {
+        let notify = Arc::new(Notify::new());
+        let mut notified = Box::pin(notify.clone().notified_owned());
+        notified.as_mut().enable();
+        let watch = Arc::new(Watch { user, rooms, notify });
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&watch));
+        Registration { notifies: vec![notified], watch: Some(watch) }
     }
 
     /// Wakes those who wait for what a commit touched. Called on the writer's thread.
@@ -88,11 +119,30 @@ impl Notifier {
         Some(topics.into_iter().map(|topic| last(topic).is_some_and(|last| last > after)).collect())
     }
 
+    /// Which of these rooms were touched, as [`Notifier::touched`] says it.
+    pub fn touched_rooms(
+        &self,
+        (after, up_to): (Position, Position),
+        rooms: impl IntoIterator<Item = RoomShort>,
+    ) -> Option<Vec<RoomShort>> {
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if touched.first.is_none_or(|first| first > after) || touched.last < up_to {
+            return None;
+        }
+        let is_touched = |room: &RoomShort| touched.topics.get(&Topic::Room(*room)).is_some_and(|last| *last > after);
+        Some(rooms.into_iter().filter(is_touched).collect())
+    }
+
     /// Wakes those who wait for topics, without a commit (typing).
     pub fn wake(&self, topics: &[Topic]) {
         // The outbox looks at every commit; what it owes without one is as good as a commit.
         if topics.iter().any(|topic| matches!(topic, Topic::Outbox(_))) {
             self.position.send_modify(|_| {});
+        }
+        for watch in self.watches.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+            if topics.iter().any(|topic| watch.is_for(topic)) {
+                watch.notify.notify_waiters();
+            }
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in topics {
@@ -113,6 +163,8 @@ impl Notifier {
 /// A place in the line. Dropping it gives it up.
 pub struct Registration {
     notifies: Vec<std::pin::Pin<Box<tokio::sync::futures::OwnedNotified>>>,
+    /// Keeps the registration for many rooms alive.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Registration {
@@ -121,7 +173,9 @@ impl Registration {
         if self.notifies.is_empty() {
             return std::future::pending().await;
         }
-        select_all(self.notifies).await;
+        let Self { notifies, watch } = self;
+        select_all(notifies).await;
+        drop(watch);
     }
 }
 
@@ -137,9 +191,24 @@ mod tests {
         waiting.changed().await;
     }
 
+    #[tokio::test]
+    async fn a_watch_is_woken_by_its_user_and_its_rooms_and_by_no_others() {
+        let (user, other) = (ruma::user_id!("@a:b.c"), ruma::user_id!("@d:b.c"));
+        let rooms = Arc::new(HashSet::from([RoomShort(1), RoomShort(2)]));
+        let notifier = Notifier::default();
+        for topic in [Topic::Room(RoomShort(2)), Topic::User(user.to_owned())] {
+            let waiting = notifier.watch(user.to_owned(), rooms.clone());
+            notifier.wake(&[Topic::Inbox, topic]);
+            waiting.changed().await;
+        }
+        let waiting = notifier.watch(user.to_owned(), rooms);
+        notifier.wake(&[Topic::Room(RoomShort(3)), Topic::User(other.to_owned())]);
+        assert!(futures::FutureExt::now_or_never(waiting.changed()).is_none());
+        assert!(notifier.watches.lock().unwrap().iter().all(|watch| watch.strong_count() == 0));
+    }
+
     #[test]
     fn what_was_not_seen_is_not_called_untouched() {
-        use millpond_store::rows::RoomShort;
         let (one, other) = (Topic::Room(RoomShort(1)), Topic::Room(RoomShort(2)));
         let notifier = Notifier::default();
         let asked = |after, up_to| notifier.touched((Position(after), Position(up_to)), [one.clone(), other.clone()]);

@@ -317,11 +317,9 @@ fn put(
     txn.put(tables::RECEIPTS, key, &row)?;
     let entry = ReceiptKey { user_id: user.to_owned(), kind: kind.to_owned(), thread: thread.to_owned() };
     txn.put(tables::RECEIPT_LOG, (room, position), &entry)?;
-    // A private receipt is nobody else's business, not even as a wake-up.
-    match mark.kind {
-        Kind::Read => txn.touch(Topic::Room(room)),
-        Kind::ReadPrivate => txn.touch(Topic::User(user.to_owned())),
-    }
+    // Syncs look only at rooms that were touched. A private receipt is nobody else's business: others of this node who are
+    // woken by it find nothing and sleep on.
+    txn.touch(Topic::Room(room));
     Ok(())
 }
 

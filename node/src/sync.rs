@@ -6,8 +6,10 @@ mod answer;
 mod away;
 mod devices;
 mod ephemeral;
+mod heads;
 mod joined;
 mod lazy;
+pub mod sliding;
 mod state;
 mod summary;
 pub(crate) mod token;
@@ -15,12 +17,13 @@ mod unread;
 
 use std::time::Duration;
 
-use millpond_store::{Position, Topic, rows::RoomShort};
+use millpond_store::Position;
 use ruma::{DeviceId, UserId, api::client::filter::FilterDefinition};
 use tokio::time::Instant;
 
 use self::{
     answer::{Answer, Sweep},
+    heads::Heads,
     lazy::SentMembers,
     token::Token,
 };
@@ -33,6 +36,8 @@ pub struct Sync {
     typing: Typing,
     push: Push,
     sent: SentMembers,
+    heads: Heads,
+    connections: sliding::Connections,
 }
 
 /// What a client asks.
@@ -53,7 +58,8 @@ pub struct Request {
 impl Sync {
     /// The service over `core`.
     pub fn new(core: Core, typing: Typing, push: Push) -> Self {
-        Self { core, typing, push, sent: SentMembers::default() }
+        let (heads, connections) = (Heads::default(), sliding::Connections::default());
+        Self { core, typing, push, sent: SentMembers::default(), heads, connections }
     }
 
     /// A filter that a user has stored.
@@ -84,8 +90,7 @@ impl Sync {
                 return Ok(answer.body);
             }
             // Register, look again, then wait: what came in between is not missed.
-            let topics = answer.rooms.iter().map(|room| Topic::Room(*room));
-            let registration = self.core.notifier().register(topics.chain([Topic::User(user.to_owned())]));
+            let registration = self.core.notifier().watch(user.to_owned(), answer.rooms);
             if self.now()? == (answer.token.position, answer.token.typing) {
                 let _ = tokio::time::timeout_at(deadline, registration.changed()).await;
             }
@@ -126,6 +131,3 @@ impl Sync {
 
 /// How long a client may wait: proxies and phones give up on silent connections soon after.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// The rooms that a waiting sync listens to.
-type Rooms = Vec<RoomShort>;

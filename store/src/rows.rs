@@ -5,6 +5,7 @@ mod events;
 mod groups;
 mod keys;
 mod rooms;
+mod sliding;
 mod txns;
 mod userdata;
 
@@ -14,6 +15,7 @@ pub use events::*;
 pub use groups::*;
 pub use keys::*;
 pub use rooms::*;
+pub use sliding::*;
 pub use txns::*;
 pub use userdata::*;
 

@@ -43,8 +43,8 @@ tables! {
     ROOM_STATE: (RoomShort, String, String) => EventShort;
     /// Each change of the current state, by the position of its commit.
     ROOM_STATE_LOG: (RoomShort, u64, StateKeyShort) => StateChange;
-    /// The state group of the current state.
-    ROOM_HEADS: RoomShort => StateGroup;
+    /// The state group of the current state, and when something happened last that people would look at.
+    ROOM_HEADS: RoomShort => RoomHead;
     /// Forward extremities.
     EXTREMITIES: (RoomShort, EventShort) => ();
     /// Backward extremities: events that are referred to and not here, with the depth of who refers.
@@ -97,6 +97,8 @@ tables! {
     PROFILES: (OwnedUserId, String) => String;
     /// Sync filters: (user, filter id) to the filter as JSON.
     FILTERS: (OwnedUserId, String) => String;
+    /// Connections of sliding sync: (user, device, connection id).
+    SLIDING: (OwnedUserId, OwnedDeviceId, String) => SlidingConnection;
     /// Media: (server name, media id). The content is a file under `media/`.
     MEDIA: (OwnedServerName, String) => Media;
     /// Media ids made and not yet uploaded: (creator, media id) to when they expire, in milliseconds since the epoch.

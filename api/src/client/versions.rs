@@ -11,6 +11,14 @@ const VERSIONS: [&str; 14] = [
     "v1.11",
 ];
 
+/// What clients ask for before it is part of a version.
+const FEATURES: [&str; 1] = [
+    // Sliding sync (MSC4186).
+    "org.matrix.simplified_msc3575",
+];
+
 pub(crate) async fn handler(_: Args<Request>) -> Result<Response, Error> {
-    Ok(Response::new(VERSIONS.map(str::to_owned).to_vec()))
+    let mut response = Response::new(VERSIONS.map(str::to_owned).to_vec());
+    response.unstable_features = FEATURES.map(|feature| (feature.to_owned(), true)).into();
+    Ok(response)
 }

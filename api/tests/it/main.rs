@@ -20,5 +20,6 @@ mod room;
 mod rooms;
 mod send_to_device;
 mod serve;
+mod sliding;
 mod sync;
 mod user_data;

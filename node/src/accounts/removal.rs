@@ -9,6 +9,7 @@ use crate::keys;
 /// A device was removed; its row and its token are gone already.
 pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
     txn.remove_all(tables::TXNS, (txn_device(user_id, device_id),))?;
+    txn.remove_all(tables::SLIDING, (user_id, device_id))?;
     keys::device_removed(txn, user_id, device_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())

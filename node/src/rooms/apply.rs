@@ -14,7 +14,7 @@ use millpond_matrix::{
 };
 use millpond_store::{
     Error, Topic, View, WriteTxn,
-    rows::{EventMeta, EventRow, EventShort, Room, RoomShort, StateGroup},
+    rows::{EventMeta, EventRow, EventShort, Room, RoomHead, RoomShort, StateGroup},
     tables,
 };
 use ruma::{
@@ -161,7 +161,9 @@ fn append_event(
             StateSource::AfterThis => after,
             other => group(txn, other)?,
         };
-        txn.put(tables::ROOM_HEADS, short, &head.ok_or_else(|| unwritable("an empty current state"))?)?;
+        let group = head.ok_or_else(|| unwritable("an empty current state"))?;
+        let bump = bump(txn.view(), short, pdu, position)?;
+        txn.put(tables::ROOM_HEADS, short, &RoomHead { group, bump })?;
     }
     show_outside(txn, identity, short, pdu, event)?;
     relations::write(txn, pdu, event, position)?;
@@ -169,6 +171,25 @@ fn append_event(
     fanout::write(txn, identity, short, pdu, event, &context.owed)?;
     txn.touch(Topic::Room(short));
     Ok(Applied { event, appended: true })
+}
+
+/// Where the newest event stands that bumps the room in a list of rooms (MSC4186), with this one.
+fn bump(view: View<'_>, room: RoomShort, pdu: &Pdu, position: i64) -> Result<Option<u64>, Error> {
+    const BUMPS: [&str; 8] = [
+        "m.room.create",
+        "m.room.message",
+        "m.room.encrypted",
+        "m.sticker",
+        "m.call.invite",
+        "m.poll.start",
+        "org.matrix.msc3381.poll.start",
+        "m.beacon_info",
+    ];
+    let own = u64::try_from(position).ok().filter(|_| BUMPS.contains(&&*pdu.kind().to_string()));
+    match own {
+        Some(position) => Ok(Some(position)),
+        None => Ok(view.get(tables::ROOM_HEADS, room)?.and_then(|head| head.bump)),
+    }
 }
 
 /// A user of ours who is invited, or knocks, is shown stripped state.
@@ -235,7 +256,7 @@ fn entry_of(
     kind: &str,
     state_key: &str,
 ) -> Result<Option<EventShort>, Error> {
-    if view.get(tables::ROOM_HEADS, room)? == Some(group) {
+    if view.get(tables::ROOM_HEADS, room)?.is_some_and(|head| head.group == group) {
         return current::entry(view, room, kind, state_key);
     }
     match rows::state_key_short(view, kind, state_key)? {

@@ -124,7 +124,11 @@ impl Rooms {
             },
             move |(short, row): (RoomShort, millpond_store::rows::Membership), txn| {
                 let row = millpond_store::rows::Membership { forgotten: true, ..row };
-                txn.put(tables::MEMBERSHIPS, (&*key_user, short), &row)
+                txn.put(tables::MEMBERSHIPS, (&*key_user, short), &row)?;
+                // What syncs keep in memory of the user's rooms holds until a position says that it changed.
+                txn.next_position();
+                txn.touch(Topic::User(key_user.clone()));
+                Ok(())
             },
         );
         self.core.write(forget).await?;

@@ -47,7 +47,7 @@ impl RoomReader for StoredRoom<'_> {
         kind: &StateEventType,
         state_key: &str,
     ) -> Result<Option<OwnedEventId>, ReadError> {
-        if read(self.view.get(tables::ROOM_HEADS, self.short))? == Some(group) {
+        if read(self.view.get(tables::ROOM_HEADS, self.short))?.is_some_and(|head| head.group == group) {
             return self.current_entry(kind, state_key);
         }
         let Some(key) = read(rows::state_key_short(self.view, &kind.to_string(), state_key))? else { return Ok(None) };
@@ -60,7 +60,7 @@ impl RoomReader for StoredRoom<'_> {
     }
 
     fn current_state(&self) -> Result<Option<StateGroup>, ReadError> {
-        read(self.view.get(tables::ROOM_HEADS, self.short))
+        Ok(read(self.view.get(tables::ROOM_HEADS, self.short))?.map(|head| head.group))
     }
 
     fn extremities(&self) -> Result<Vec<OwnedEventId>, ReadError> {

@@ -6,7 +6,7 @@ use millpond_matrix::client::write_string;
 use millpond_store::{View, rows::AccountData, tables};
 use ruma::{RoomId, UserId};
 
-use super::{answer::Sweep, token::Token};
+use super::answer::Sweep;
 use crate::{
     Error,
     account_data::PUSH_RULES,
@@ -18,8 +18,8 @@ use crate::{
 /// Changed account data: (room id or empty) to (type, row).
 pub(super) type Changes = BTreeMap<String, Vec<(String, AccountData)>>;
 
-/// What changed since a token; without one, everything.
-pub(super) fn changes(view: View<'_>, user: &UserId, since: Option<Token>) -> Result<Changes, Error> {
+/// What changed after a position; without one, everything.
+pub(super) fn changes(view: View<'_>, user: &UserId, since: Option<u64>) -> Result<Changes, Error> {
     let mut changes = Changes::new();
     let Some(since) = since else {
         for row in view.scan(tables::ACCOUNT_DATA, (user,))? {
@@ -34,7 +34,7 @@ pub(super) fn changes(view: View<'_>, user: &UserId, since: Option<Token>) -> Re
         }
         return Ok(changes);
     };
-    let (from, to) = (Bound::Excluded((user, since.position.0)), Bound::Included((user, u64::MAX)));
+    let (from, to) = (Bound::Excluded((user, since)), Bound::Included((user, u64::MAX)));
     for row in view.range(tables::ACCOUNT_DATA_LOG, from, to)? {
         let (_, key) = row?;
         if let Some(data) = view.get(tables::ACCOUNT_DATA, (user, &key.room_id, &key.kind))? {
@@ -82,7 +82,25 @@ pub(super) fn write_room(sweep: &Sweep<'_>, out: &mut Vec<u8>, room_id: &RoomId,
     })
 }
 
-fn write(out: &mut Vec<u8>, kind: &str, content: &str) {
+/// What of a room changed after a position; from 0, everything.
+pub(super) fn of_room(
+    view: View<'_>,
+    user: &UserId,
+    room_id: &RoomId,
+    since: u64,
+) -> Result<Vec<(String, AccountData)>, Error> {
+    let mut found = Vec::new();
+    for row in view.scan(tables::ACCOUNT_DATA, (user, room_id.as_str()))? {
+        let ((.., kind), data) = row?;
+        if data.position > since || since == 0 {
+            found.push((kind, data));
+        }
+    }
+    Ok(found)
+}
+
+/// Appends an event of account data.
+pub(super) fn write(out: &mut Vec<u8>, kind: &str, content: &str) {
     comma(out);
     out.push(b'{');
     key(out, "content");

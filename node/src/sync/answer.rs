@@ -1,15 +1,14 @@
 //! One sweep over everything that a device may not have seen, on one snapshot.
 
-use std::{cell::Cell, collections::HashSet};
+use std::{cell::Cell, collections::HashSet, sync::Arc};
 
 use millpond_store::{
-    Topic, View,
+    View,
     rows::{Membership, RoomShort},
-    tables,
 };
 use ruma::{DeviceId, UserId, events::room::member::MembershipState};
 
-use super::{Request, Rooms, Sync, account_data, away, devices, joined, lazy, token::Token};
+use super::{Request, Sync, account_data, away, devices, joined, lazy, token::Token};
 use crate::{
     Error,
     json::{key, object_member, text_member},
@@ -26,7 +25,7 @@ pub(super) struct Answer {
     pub(super) news: bool,
     pub(super) token: Token,
     /// The rooms that the user is joined to.
-    pub(super) rooms: Rooms,
+    pub(super) rooms: Arc<HashSet<RoomShort>>,
 }
 
 /// What the parts of an answer are made from.
@@ -41,8 +40,8 @@ pub(super) struct Sweep<'v> {
     pub(super) owner: lazy::Owner,
     /// Account data that changed, by room.
     pub(super) account_data: account_data::Changes,
-    /// Rooms that no commit touched since the token.
-    pub(super) quiet: HashSet<RoomShort>,
+    /// Rooms that a commit touched since the token, if that is known.
+    pub(super) touched: Option<HashSet<RoomShort>>,
     /// Members of some room, or its state, changed since the token.
     pub(super) company_changed: Cell<bool>,
 }
@@ -70,8 +69,8 @@ impl<'v> Sweep<'v> {
             request,
             sync,
             owner: (user.to_owned(), device.to_owned()),
-            account_data: account_data::changes(view, user, since)?,
-            quiet: HashSet::new(),
+            account_data: account_data::changes(view, user, since.map(|since| since.position.0))?,
+            touched: None,
             company_changed: Cell::new(since.is_none() || request.full_state),
         };
         sweep.write()
@@ -83,40 +82,30 @@ impl<'v> Sweep<'v> {
         let mut news = account_data::write_global(self, &mut body)?;
         news |= devices::write_to_device(self, &mut body)?;
         news |= devices::write_counts(self, &mut body)?;
-        let rooms = self.memberships()?;
-        self.quiet = self.quiet_rooms(&rooms).unwrap_or_default();
-        news |= object_member(&mut body, "rooms", |out| self.write_rooms(out, &rooms))?;
+        let notifier = self.sync.core.notifier();
+        let rooms = self.sync.heads.of(notifier, self.view, self.who.user)?;
+        self.touched = self.since.and_then(|since| {
+            let numbers = rooms.all.iter().map(|(room, _)| *room);
+            Some(notifier.touched_rooms((since.position, self.now.position), numbers)?.into_iter().collect())
+        });
+        news |= object_member(&mut body, "rooms", |out| self.write_rooms(out, &rooms.all))?;
         news |= devices::write_lists(self, &mut body)?;
         text_member(&mut body, "next_batch", &self.now.to_string());
         body.push(b'}');
-        let joined = rooms.iter().filter(|(_, row)| row.membership == MembershipState::Join);
-        Ok(Answer { body, news, token: self.now, rooms: joined.map(|(room, _)| *room).collect() })
+        Ok(Answer { body, news, token: self.now, rooms: rooms.joined.clone() })
     }
 
-    fn memberships(&self) -> Result<Vec<(RoomShort, Membership)>, Error> {
-        let rows = self.view.scan(tables::MEMBERSHIPS, (self.who.user,))?;
-        Ok(rows.map(|row| row.map(|((_, room), row)| (room, row))).collect::<Result<_, _>>()?)
-    }
-
-    /// The rooms that need no look at all. Private receipts touch their owner and not the room.
-    fn quiet_rooms(&self, rooms: &[(RoomShort, Membership)]) -> Option<HashSet<RoomShort>> {
-        let span = (self.since?.position, self.now.position);
-        let notifier = self.sync.core.notifier();
-        if notifier.touched(span, [Topic::User(self.who.user.to_owned())])? != [false] {
-            return None;
-        }
-        let touched = notifier.touched(span, rooms.iter().map(|(room, _)| Topic::Room(*room)))?;
-        let quiet = rooms.iter().zip(touched).filter(|(_, touched)| !touched);
-        Some(quiet.map(|((room, _), _)| *room).collect())
+    /// Whether a room needs a look.
+    pub(super) fn may_be_touched(&self, room: RoomShort) -> bool {
+        self.touched.as_ref().is_none_or(|touched| touched.contains(&room))
     }
 
     fn write_rooms(&self, out: &mut Vec<u8>, rooms: &[(RoomShort, Membership)]) -> Result<(), Error> {
         if rooms.iter().any(|(_, row)| row.position > self.position()) {
             self.company_changed.set(true);
         }
-        let of = |wanted: &'static [MembershipState]| {
-            rooms.iter().filter(move |(_, row)| wanted.contains(&row.membership) && !row.forgotten)
-        };
+        let of =
+            |wanted: &'static [MembershipState]| rooms.iter().filter(move |(_, row)| wanted.contains(&row.membership));
         object_member(out, "join", |out| {
             of(&[MembershipState::Join]).try_for_each(|(room, row)| joined::write(self, out, *room, row))
         })?;

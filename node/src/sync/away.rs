@@ -16,7 +16,12 @@ use crate::{
     Error,
     json::{events_member, key, raw},
     rooms::rows,
-    timeline::{Point, reader::RoomReader, sight::JoinedUntil, window},
+    timeline::{
+        Point,
+        reader::{RoomReader, Who},
+        sight::JoinedUntil,
+        window,
+    },
 };
 
 /// Appends an invite, unless it was told before or comes from somebody whom the user ignores.
@@ -51,7 +56,7 @@ fn write_stripped(
     }
     let room_id = rows::room_id(sweep.view, room)?;
     let state = sweep.view.get(tables::STRIPPED, (sweep.who.user, room))?.unwrap_or_else(|| "[]".to_owned());
-    if !sweep.takes_room(&room_id) || is_from_ignored(sweep, &state) {
+    if !sweep.takes_room(&room_id) || is_from_ignored(&sweep.who, &state) {
         return Ok(());
     }
     open_room(out, &room_id);
@@ -63,7 +68,7 @@ fn write_stripped(
 }
 
 /// Whether the reader's own member event in a stripped state comes from somebody whom he ignores.
-fn is_from_ignored(sweep: &Sweep<'_>, stripped: &str) -> bool {
+pub(super) fn is_from_ignored(who: &Who<'_>, stripped: &str) -> bool {
     #[derive(Deserialize)]
     struct Event {
         #[serde(rename = "type")]
@@ -71,14 +76,14 @@ fn is_from_ignored(sweep: &Sweep<'_>, stripped: &str) -> bool {
         state_key: Option<String>,
         sender: String,
     }
-    if sweep.who.ignored.is_empty() {
+    if who.ignored.is_empty() {
         return false;
     }
     let events = serde_json::from_str::<Vec<Event>>(stripped).unwrap_or_default();
     let mut own = events
         .iter()
-        .filter(|event| event.kind == state::MEMBER && event.state_key.as_deref() == Some(sweep.who.user.as_str()));
-    own.any(|event| sweep.who.ignored.iter().any(|user| *user == *event.sender))
+        .filter(|event| event.kind == state::MEMBER && event.state_key.as_deref() == Some(who.user.as_str()));
+    own.any(|event| who.ignored.iter().any(|user| *user == *event.sender))
 }
 
 /// Appends a room that the user left since the token; without one, those that he has not forgotten, if the filter asks.

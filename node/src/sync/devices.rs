@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use millpond_matrix::client::write_string;
-use millpond_store::{job, tables};
+use millpond_store::{Position, View, job, tables};
 use ruma::{DeviceId, UserId};
 
 use super::{Sync, answer::Sweep, token::Token};
@@ -46,10 +46,21 @@ pub(super) fn write_to_device(sweep: &mut Sweep<'_>, out: &mut Vec<u8>) -> Resul
 /// Appends `device_lists`, which a first sync has no use for; says whether there was anything.
 pub(super) fn write_lists(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool, Error> {
     let Some(since) = sweep.since else { return Ok(false) };
-    if !may_have_changed(sweep, since)? {
+    write_lists_since(sweep.view, sweep.who.user, since.position, sweep.company_changed.get(), out)
+}
+
+/// Appends `device_lists` with what changed after a position. `company_changed`: who shares rooms with the user may have.
+pub(super) fn write_lists_since(
+    view: View<'_>,
+    user: &UserId,
+    since: Position,
+    company_changed: bool,
+    out: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    if !company_changed && !may_have_changed(view, user, since.0)? {
         return Ok(false);
     }
-    let changes = keys::device_lists(sweep.view, sweep.who.user, since.position)?;
+    let changes = keys::device_lists(view, user, since)?;
     object_member(out, "device_lists", |out| {
         for (name, users) in [("changed", changes.changed), ("left", changes.left)] {
             if users.is_empty() {
@@ -67,12 +78,8 @@ pub(super) fn write_lists(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool, 
     })
 }
 
-/// Whether a look at all who share rooms with the user can find anything.
-fn may_have_changed(sweep: &Sweep<'_>, since: Token) -> Result<bool, Error> {
-    let (view, user, since) = (sweep.view, sweep.who.user, since.position.0);
-    if sweep.company_changed.get() {
-        return Ok(true);
-    }
+/// Whether a look at all who share rooms with the user can find anything, while they stay the same.
+fn may_have_changed(view: View<'_>, user: &UserId, since: u64) -> Result<bool, Error> {
     let lists = view.range(tables::DEVICE_LIST_LOG, Bound::Excluded(since), Bound::<u64>::Unbounded)?.next();
     let (from, to) = (Bound::Excluded((user, since)), Bound::Included((user, u64::MAX)));
     let signed = view.range(tables::SIGNATURE_LOG, from, to)?.next();
@@ -81,7 +88,18 @@ fn may_have_changed(sweep: &Sweep<'_>, since: Token) -> Result<bool, Error> {
 
 /// Appends the counts of the device's keys; says whether they changed.
 pub(super) fn write_counts(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool, Error> {
-    let counts = keys::key_counts(sweep.view, sweep.who.user, sweep.device)?;
+    write_counts_since(sweep.view, sweep.who.user, sweep.device, sweep.position(), out)
+}
+
+/// Appends the counts of a device's keys; says whether they changed after a position.
+pub(super) fn write_counts_since(
+    view: View<'_>,
+    user: &UserId,
+    device: &DeviceId,
+    since: u64,
+    out: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    let counts = keys::key_counts(view, user, device)?;
     key(out, "device_one_time_keys_count");
     out.push(b'{');
     for (algorithm, count) in &counts.one_time {
@@ -96,7 +114,7 @@ pub(super) fn write_counts(sweep: &Sweep<'_>, out: &mut Vec<u8>) -> Result<bool,
         write_string(out, algorithm);
     }
     out.push(b']');
-    Ok(counts.position > sweep.position())
+    Ok(counts.position > since)
 }
 
 /// To-device messages of one answer.

@@ -7,7 +7,7 @@ use millpond_store::{
     rows::{EventRow, EventShort, Membership, RoomShort, StateKeyShort},
     tables,
 };
-use ruma::events::room::member::MembershipState;
+use ruma::{UserId, events::room::member::MembershipState};
 
 use super::{
     account_data,
@@ -35,7 +35,11 @@ pub(super) fn write(
     room: RoomShort,
     membership: &Membership,
 ) -> Result<(), Error> {
-    let arrival = arrival(sweep, room, membership)?;
+    let arrival = match sweep.since {
+        None => Arrival::Joined,
+        Some(since) if membership.position <= since.position.0 => Arrival::Stayed,
+        Some(since) => arrival(sweep.view, sweep.who.user, room, since.position.0)?,
+    };
     let fresh = arrival != Arrival::Stayed || sweep.request.full_state;
     if !fresh && !is_touched(sweep, room)? {
         return Ok(());
@@ -58,7 +62,7 @@ pub(super) fn write(
 
 /// How the user came to be in a room, as the device sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
+pub(super) enum Arrival {
     /// It knows.
     Stayed,
     /// It was never told of the room, or only that the user was out of it.
@@ -67,20 +71,15 @@ enum Arrival {
     Rejoined,
 }
 
-fn arrival(sweep: &Sweep<'_>, room: RoomShort, membership: &Membership) -> Result<Arrival, Error> {
-    let Some(since) = sweep.since else { return Ok(Arrival::Joined) };
-    if membership.position <= since.position.0 {
-        return Ok(Arrival::Stayed);
-    }
-    let Some(own) = rows::state_key_short(sweep.view, MEMBER, sweep.who.user.as_str())? else {
-        return Ok(Arrival::Joined);
-    };
+/// How a user who is joined to a room came to be in it, for a device that was told up to a position.
+pub(super) fn arrival(view: View<'_>, user: &UserId, room: RoomShort, since: u64) -> Result<Arrival, Error> {
+    let Some(own) = rows::state_key_short(view, MEMBER, user.as_str())? else { return Ok(Arrival::Joined) };
     let is_join = |event: Option<EventShort>| -> Result<bool, Error> {
         let Some(event) = event else { return Ok(false) };
-        Ok(current::membership_of(&rows::event(sweep.view, event)?) == MembershipState::Join)
+        Ok(current::membership_of(&rows::event(view, event)?) == MembershipState::Join)
     };
     let mut arrival = Arrival::Stayed;
-    for (at, change) in log(sweep.view, room, since.position.0, own)?.into_iter().enumerate() {
+    for (at, change) in log(view, room, since, own)?.into_iter().enumerate() {
         if at == 0 && !is_join(change.replaces)? {
             return Ok(Arrival::Joined);
         }
@@ -110,7 +109,7 @@ fn log(
 
 /// Whether anything of a room that the device knows is newer than its token.
 fn is_touched(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
-    if !sweep.quiet.contains(&room) && is_written(sweep, room)? {
+    if sweep.may_be_touched(room) && is_written(sweep, room)? {
         return Ok(true);
     }
     if ephemeral::is_typing_news(sweep, room) {

@@ -52,7 +52,7 @@ impl<'v> RoomSight<'v> {
             view,
             room,
             user,
-            head: view.get(tables::ROOM_HEADS, room)?,
+            head: view.get(tables::ROOM_HEADS, room)?.map(|head| head.group),
             keys: [visibility, member],
             joined_until: joined_until(view, room, user)?,
             groups: RefCell::default(),

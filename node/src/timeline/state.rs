@@ -222,7 +222,7 @@ pub(super) fn write_at(
     out.push(b'[');
     let mut entries = Vec::new();
     match last.meta.state_after {
-        Some(group) if reader.view.get(tables::ROOM_HEADS, reader.room)? != Some(group) => {
+        Some(group) if reader.view.get(tables::ROOM_HEADS, reader.room)?.is_none_or(|head| head.group != group) => {
             for (key, event) in groups::state(reader.view, group)? {
                 let name = rows::state_key_name(reader.view, key)?;
                 entries.push((name.kind, name.state_key, event));

@@ -38,7 +38,7 @@ impl Good {
             let is_message = row.json.contains("m.room.message");
             is_message.then_some((row.header.event_id, event, position))
         });
-        let head = view.get(tables::ROOM_HEADS, room).unwrap().unwrap();
+        let head = view.get(tables::ROOM_HEADS, room).unwrap().unwrap().group;
         let (message, server) = (message.unwrap(), stage.peer.name());
         Self { stage, cut: disk.cuts().last().unwrap(), room, message, head, server }
     }

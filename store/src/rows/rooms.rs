@@ -5,8 +5,8 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::EventShort;
-use crate::value::cbor_value;
+use super::{EventShort, StateGroup};
+use crate::value::{Value, cbor_value};
 
 /// What is fixed about a room.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +17,31 @@ pub struct Room {
     pub version: RoomVersionId,
     /// `org.millpond.federation` of the create event says `overlay`: PDUs of this room never take the classic route.
     pub overlay: bool,
+}
+
+/// The newest end of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomHead {
+    /// The state group of the current state.
+    pub group: StateGroup,
+    /// The position of the newest event that people see as something new: a message, a call. None: not known.
+    pub bump: Option<u64>,
+}
+
+/// Eight bytes of the group, and eight of the position if it is known: rows of before have the group alone.
+impl Value for RoomHead {
+    fn encode(&self) -> std::borrow::Cow<'_, [u8]> {
+        let mut bytes = self.group.0.to_be_bytes().to_vec();
+        bytes.extend(self.bump.into_iter().flat_map(u64::to_be_bytes));
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let (group, bump) =
+            bytes.split_at_checked(8).ok_or_else(|| format!("{} bytes for a room head", bytes.len()))?;
+        let bump = if bump.is_empty() { None } else { Some(u64::decode(bump)?) };
+        Ok(Self { group: StateGroup::decode(group)?, bump })
+    }
 }
 
 /// A state key's two parts.

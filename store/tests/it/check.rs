@@ -204,7 +204,7 @@ damages! {
     }, "the key document of there does not prove itself";
     an_event_id_is_numbered_in_vain: txn => txn.put(tables::EVENT_IDS, event_id!("$gone"), &EventShort(9)), "$gone is numbered 9 and not stored there";
     an_extremity_points_to_nothing: txn => txn.put(tables::EXTREMITIES, (ROOM, EventShort(9)), &()), "an extremity of room 1 points to nothing";
-    a_room_has_a_state_and_no_extremity: txn => txn.put(tables::ROOM_HEADS, ROOM, &StateGroup(1)), "has a current state or extremities, but not both";
+    a_room_has_a_state_and_no_extremity: txn => txn.put(tables::ROOM_HEADS, ROOM, &RoomHead { group: StateGroup(1), bump: None }), "has a current state or extremities, but not both";
     a_place_in_the_timeline_is_empty: txn => txn.put(tables::TIMELINE, (ROOM, 1), &EventShort(9)), "names event 9 at 1";
     the_log_of_the_state_names_nothing: txn => {
         let change = StateChange { event: Some(EventShort(9)), replaces: None };

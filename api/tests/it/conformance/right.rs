@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use millpond_node::accounts::NewDevice;
 use serde_json::{Value, json};
 
 use super::{
@@ -170,6 +171,11 @@ async fn account(stage: &Stage, id: &str) -> Option<Exception> {
         }
         "login" => body(stage.auth(&stage.alice)),
         "logout" | "logout_all" => by(stage.spare().await),
+        "refresh" => {
+            let new = NewDevice { refreshed: true, ..NewDevice::default() };
+            let session = stage.node.node.accounts.open_session(&stage.alice.id, new).await.unwrap();
+            body(json!({ "refresh_token": session.refresh_token }))
+        }
         "register" => body(json!({
             "username": format!("new{}", stage.fresh()), "password": "secret",
             "auth": { "type": "m.login.registration_token", "token": REGISTRATION_TOKEN },
