@@ -26,8 +26,10 @@ use crate::{
 
 mod build;
 mod fields;
+mod named;
 
 pub use build::DocumentKeys;
+pub use named::{build_named, prove_named};
 
 /// A key document that has passed every check, with the bytes that did.
 #[derive(Clone, Debug)]
@@ -81,10 +83,10 @@ impl KeyDocument {
         let name = NodeName::parse(fields::text(object, "server_name")?)
             .map_err(|source| KeyDocumentError::Name { source })?;
         let identity = fields::object(object, IDENTITY)?;
-        check_identity(object, identity, &name)?;
+        check_identity(object, identity, name.identity_key())?;
 
         let verify_keys = fields::verify_keys(object)?;
-        check_matrix_signatures(object, &name, &verify_keys)?;
+        check_matrix_signatures(object, name.as_str(), &verify_keys)?;
         Ok(Self {
             bytes: bytes.to_vec(),
             generation: generation(identity)?,
@@ -237,13 +239,12 @@ fn json(source: JsonError) -> KeyDocumentError {
 fn check_identity(
     document: &Map<String, Value>,
     identity: &Map<String, Value>,
-    name: &NodeName,
+    key: &IdentityPublicKey,
 ) -> Result<(), KeyDocumentError> {
-    if fields::base64_exact::<32>(identity, "key")? != *name.identity_key().as_bytes() {
+    if fields::base64_exact::<32>(identity, "key")? != *key.as_bytes() {
         return Err(KeyDocumentError::IdentityMismatch);
     }
     let signature = fields::base64_exact::<64>(identity, "sig")?;
-    let key: &IdentityPublicKey = name.identity_key();
     if !key.verifies(labels::KEY_DOCUMENT, &identity_payload(document)?, &signature) {
         return Err(KeyDocumentError::IdentitySignature);
     }
@@ -254,12 +255,12 @@ fn check_identity(
 /// others (notaries) say nothing here.
 fn check_matrix_signatures(
     document: &Map<String, Value>,
-    name: &NodeName,
+    name: &str,
     verify_keys: &BTreeMap<KeyId, VerifyKey>,
 ) -> Result<(), KeyDocumentError> {
     let payload = matrix_payload(document)?;
     let all = fields::object(document, "signatures")?;
-    let own = all.get(name.as_str()).and_then(Value::as_object).ok_or(KeyDocumentError::field("signatures"))?;
+    let own = all.get(name).and_then(Value::as_object).ok_or(KeyDocumentError::field("signatures"))?;
     if own.is_empty() {
         return Err(KeyDocumentError::field("signatures"));
     }

@@ -32,28 +32,36 @@ impl KeyDocument {
     /// # Errors
     /// If the result would not pass `verify`: no current key, too many keys, generation 0.
     pub fn build(identity: &IdentityKey, keys: &DocumentKeys<'_>) -> Result<Self, KeyDocumentError> {
-        let name = identity.name();
-        let mut document = Map::new();
-        document.insert("server_name".into(), name.as_str().into());
-        document.insert("valid_until_ts".into(), VALID_UNTIL_SUPERSEDED_MS.into());
-        document.insert("verify_keys".into(), current_keys(keys));
-        document.insert("old_verify_keys".into(), old_keys(keys));
-        document.insert(IDENTITY.into(), identity_part(identity, keys));
-
-        // 1. The identity key signs the content, 2. the signing keys sign content and identity part.
-        let signature = identity.sign(labels::KEY_DOCUMENT, &identity_payload(&document)?);
-        document[IDENTITY]["sig"] = BASE64_NOPAD.encode(&signature).into();
-        let payload = matrix_payload(&document)?;
-        let own: Map<String, Value> = keys
-            .current
-            .iter()
-            .map(|key| (key.key_id().as_str().to_owned(), BASE64_NOPAD.encode(&key.sign(&payload)).into()))
-            .collect();
-        document.insert("signatures".into(), json!({ name.as_str(): own }));
-
-        let bytes = crate::canonical_json::encode(&document).map_err(super::json)?;
+        let bytes = signed(identity, keys, identity.name().as_str(), VALID_UNTIL_SUPERSEDED_MS)?;
         Self::verify(&bytes)
     }
+}
+
+/// The document under any server name.
+pub(super) fn signed(
+    identity: &IdentityKey,
+    keys: &DocumentKeys<'_>,
+    server_name: &str,
+    valid_until_ms: u64,
+) -> Result<Vec<u8>, KeyDocumentError> {
+    let mut document = Map::new();
+    document.insert("server_name".into(), server_name.into());
+    document.insert("valid_until_ts".into(), valid_until_ms.into());
+    document.insert("verify_keys".into(), current_keys(keys));
+    document.insert("old_verify_keys".into(), old_keys(keys));
+    document.insert(IDENTITY.into(), identity_part(identity, keys));
+
+    // 1. The identity key signs the content, 2. the signing keys sign content and identity part.
+    let signature = identity.sign(labels::KEY_DOCUMENT, &identity_payload(&document)?);
+    document[IDENTITY]["sig"] = BASE64_NOPAD.encode(&signature).into();
+    let payload = matrix_payload(&document)?;
+    let own: Map<String, Value> = keys
+        .current
+        .iter()
+        .map(|key| (key.key_id().as_str().to_owned(), BASE64_NOPAD.encode(&key.sign(&payload)).into()))
+        .collect();
+    document.insert("signatures".into(), json!({ server_name: own }));
+    crate::canonical_json::encode(&document).map_err(super::json)
 }
 
 fn identity_part(identity: &IdentityKey, keys: &DocumentKeys<'_>) -> Value {
