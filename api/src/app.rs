@@ -14,18 +14,21 @@ use ruma::api::error::ErrorKind;
 use tower::Service;
 
 use crate::{
+    classic::Doorkeeper,
     client, cors, federation,
     glue::{Routes, error_response},
     hosts::Hosts,
     millpond,
 };
 
-/// Answers HTTP requests of clients, or those of peers. Cloning is cheap.
+/// Answers HTTP requests of clients, those of peers, or those of classic servers. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
     router: Router,
     /// For clients; a link names its peer, so there a Host header means nothing.
     hosts: Option<Arc<Hosts>>,
+    /// For classic servers, which prove themselves by their signatures.
+    classic: Option<(NodeHandle, Doorkeeper)>,
 }
 
 impl App {
@@ -47,9 +50,16 @@ impl App {
         Self::of(node, routes, None)
     }
 
+    /// The application for classic servers: the same router behind the check of signatures.
+    pub fn for_classic(node: NodeHandle) -> Self {
+        let mut app = Self::for_peers(node.clone());
+        app.classic = Some((node, Doorkeeper::default()));
+        app
+    }
+
     fn of(node: NodeHandle, routes: Routes, hosts: Option<Arc<Hosts>>) -> Self {
         let router = routes.into_router().fallback(unknown_path).method_not_allowed_fallback(wrong_method);
-        Self { router: router.with_state(node), hosts }
+        Self { router: router.with_state(node), hosts, classic: None }
     }
 
     /// Answers one request. Dropping the future abandons it; what was written by then stays written.
@@ -69,7 +79,18 @@ impl App {
             return cors::preflight();
         }
         let mut router = self.router.clone();
-        let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
+        let door = self.classic.clone();
+        let answered = AssertUnwindSafe(async move {
+            let request = match door {
+                Some((node, keeper)) => keeper.admit(&node, request).await,
+                None => Ok(request),
+            };
+            match request {
+                Ok(request) => router.call(request).await,
+                Err(refusal) => Ok(error_response(&refusal)),
+            }
+        });
+        let answered = answered.catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},

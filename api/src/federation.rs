@@ -11,9 +11,11 @@ mod joins;
 mod knocks;
 mod leaves;
 mod media;
+mod public_rooms;
 mod queries;
 mod send;
 mod version;
+mod well_known;
 
 use crate::glue::Routes;
 
@@ -25,11 +27,12 @@ pub(crate) fn routes(routes: &mut Routes) {
     events::routes(routes);
     history::routes(routes);
     routes.merge(introductions::router());
-    routes.add(invite::handler);
+    invite::routes(routes);
     joins::routes(routes);
     knocks::routes(routes);
     leaves::routes(routes);
     media::routes(routes);
+    public_rooms::routes(routes);
     queries::routes(routes);
     routes.add(send::handler);
 }
@@ -38,4 +41,5 @@ pub(crate) fn routes(routes: &mut Routes) {
 pub(crate) fn public_routes(routes: &mut Routes) {
     routes.add(documents::own);
     routes.add(version::handler);
+    routes.add(well_known::handler);
 }

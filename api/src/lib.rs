@@ -4,6 +4,7 @@
 //! written with [`glue`].
 
 mod app;
+mod classic;
 mod client;
 mod cors;
 mod federation;
@@ -14,5 +15,5 @@ mod serve;
 
 pub use crate::{
     app::App,
-    serve::{Error, Listener, serve},
+    serve::{CertificateError, Certificates, Error, Listener, serve},
 };

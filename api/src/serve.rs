@@ -1,8 +1,12 @@
 //! The accept loop: bounded connections with time-outs, and an end that lets answers finish.
 
 mod peers;
+mod tls;
+
+pub use tls::{CertificateError, Certificates};
 
 use std::{
+    collections::HashMap,
     io,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -20,6 +24,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{App, glue::ClientAddr};
@@ -31,6 +36,10 @@ pub enum Listener {
     Client(TcpListener),
     /// Linked nodes, through the overlay (`node.links.arrivals()`).
     Peers(mpsc::Receiver<Arrival>),
+    /// Classic servers, with TLS.
+    Tls(TcpListener, Certificates),
+    /// Classic servers behind a reverse proxy, which has ended the TLS.
+    Proxied(TcpListener),
 }
 
 /// Why serving ended before it was told to.
@@ -45,6 +54,12 @@ pub enum Error {
 const MAX_CONNECTIONS: usize = 1024;
 /// For the head of a request, and so also for an idle connection between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// The same for classic servers, which are strangers and keep connections open no longer than that.
+const CLASSIC_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections of one address through the classic door.
+const MAX_OF_ADDRESS: usize = 64;
 /// How long running requests may take to finish after `stop`.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: out of file descriptors, mostly.
@@ -55,11 +70,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`Error::Listener`] when a loop died of a bug.
 pub async fn serve(node: NodeHandle, listeners: Vec<Listener>, stop: CancellationToken) -> Result<(), Error> {
-    let (app, for_peers) = (App::new(node.clone()), App::for_peers(node));
+    let (app, for_peers) = (App::new(node.clone()), App::for_peers(node.clone()));
+    let for_classic = App::for_classic(node);
+    let of_classic =
+        |tls, per_address| Door { app: for_classic.clone(), tls, head: CLASSIC_HEADER_TIMEOUT, per_address };
     let mut loops = JoinSet::new();
     for listener in listeners {
         match listener {
-            Listener::Client(listener) => loops.spawn(accept(listener, app.clone(), stop.clone())),
+            Listener::Client(listener) => {
+                let door = Door { app: app.clone(), tls: None, head: HEADER_TIMEOUT, per_address: MAX_CONNECTIONS };
+                loops.spawn(accept(listener, door, stop.clone()))
+            }
+            Listener::Tls(listener, certificates) => {
+                let door = of_classic(Some(certificates.acceptor()), MAX_OF_ADDRESS);
+                loops.spawn(accept(listener, door, stop.clone()))
+            }
+            Listener::Proxied(listener) => {
+                loops.spawn(accept(listener, of_classic(None, MAX_CONNECTIONS), stop.clone()))
+            }
             Listener::Peers(arrivals) => loops.spawn(peers::accept(arrivals, for_peers.clone(), stop.clone())),
         };
     }
@@ -69,16 +97,30 @@ pub async fn serve(node: NodeHandle, listeners: Vec<Listener>, stop: Cancellatio
     Ok(())
 }
 
-async fn accept(listener: TcpListener, app: App, stop: CancellationToken) {
+/// What is behind a listener.
+#[derive(Clone)]
+struct Door {
+    app: App,
+    tls: Option<TlsAcceptor>,
+    /// For the head of a request.
+    head: Duration,
+    /// Connections of one address at once.
+    per_address: usize,
+}
+
+async fn accept(listener: TcpListener, door: Door, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let counts = Counts::default();
     let mut connections = JoinSet::new();
     while let Some(accepted) = stop.run_until_cancelled(next(&listener, &slots, &mut connections)).await {
         match accepted {
             Ok((stream, address, slot)) => {
-                let (app, stop) = (app.clone(), stop.clone());
+                // One address does not take all the places; what it has too much of is closed.
+                let Some(counted) = counts.enter(address, door.per_address) else { continue };
+                let (door, stop) = (door.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection(stream, address, app, stop).await;
-                    drop(slot);
+                    connection(stream, address, door, stop).await;
+                    drop((slot, counted));
                 });
             }
             Err(error) => {
@@ -89,6 +131,37 @@ async fn accept(listener: TcpListener, app: App, stop: CancellationToken) {
     }
     drop(listener);
     drain(connections).await;
+}
+
+/// Open connections by address.
+#[derive(Clone, Default)]
+struct Counts(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+struct Counted(Counts, IpAddr);
+
+impl Counts {
+    fn enter(&self, address: IpAddr, most: usize) -> Option<Counted> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted(self.clone(), address))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
 }
 
 /// Lets what runs finish for a moment, then cuts it.
@@ -114,18 +187,34 @@ async fn next(listener: &TcpListener, slots: &Arc<Semaphore>, ended: &mut JoinSe
     }
 }
 
-async fn connection(stream: TcpStream, address: IpAddr, app: App, stop: CancellationToken) {
+async fn connection(stream: TcpStream, address: IpAddr, door: Door, stop: CancellationToken) {
     // Answers are small and whole: waiting to fill a segment only adds latency. A refusal costs nothing else.
     let _ = stream.set_nodelay(true);
+    match &door.tls {
+        None => http(TokioIo::new(stream), address, door, stop).await,
+        Some(tls) => {
+            // How a handshake fails is no news: the internet is full of them.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                http(TokioIo::new(stream), address, door, stop).await;
+            }
+        }
+    }
+}
+
+async fn http<I>(io: I, address: IpAddr, door: Door, stop: CancellationToken)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let Door { app, head, .. } = door;
     let service = service_fn(move |mut request: Request<Incoming>| {
         let app = app.clone();
         request.extensions_mut().insert(ClientAddr(address));
         async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
     });
     let mut builder = auto::Builder::new(Streams::default());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(head);
+    let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
     tokio::select! {
         // How a client ends its connection is no news.

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use ruma::OwnedServerName;
+/// A server's name, for those who read settings.
+pub use ruma::OwnedServerName as ServerName;
+
 /// Who may make an account through the client API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -37,6 +41,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Outgoing HTTP requests.
     pub egress: crate::egress::Settings,
+    /// Classic HTTPS federation; none for nodes that are named by their key.
+    pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
 }
@@ -50,6 +56,26 @@ pub struct Direct {
     pub addresses: Vec<std::net::IpAddr>,
     /// Announce this node on the local network, and see others that do.
     pub visible_nearby: bool,
+}
+
+/// Classic HTTPS federation, which needs a name in the DNS.
+#[derive(Clone, Debug)]
+pub struct Classic {
+    /// The node's name. It is taken at first run and never changes.
+    pub server_name: OwnedServerName,
+    /// What `/.well-known/matrix/server` says, if this node serves it: host and port for other servers.
+    pub delegate: Option<String>,
+    /// Servers that are asked for the keys of others that do not answer.
+    pub notaries: Vec<OwnedServerName>,
+    /// New rooms are overlay rooms unless the client asks for a classic one.
+    pub overlay_by_default: bool,
+}
+
+impl Classic {
+    /// Federation under this name, with nothing else set.
+    pub fn new(server_name: OwnedServerName) -> Self {
+        Self { server_name, delegate: None, notaries: Vec::new(), overlay_by_default: false }
+    }
 }
 
 /// A TURN server with time-limited credentials (TURN REST API).
@@ -77,6 +103,7 @@ impl Config {
             direct: Direct::default(),
             allowed_hosts: Vec::new(),
             egress: Default::default(),
+            classic: None,
             turn: None,
         }
     }

@@ -1,5 +1,6 @@
 //! What other servers may ask of this node: the server side of the server-server API, behind the one federation router
-//! (overlay.md section 7). Who asks is proven before anything here is called: it is the link's peer.
+//! (overlay.md section 7). Who asks is proven before anything here is called: it is the link's peer, or, through the classic
+//! door, the server whose key has signed the request.
 
 use std::sync::Arc;
 
@@ -13,11 +14,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Core, Error,
+    classic::is_of_the_dns,
     inbox::Inbox,
     keys::{Audience, Keys},
     links::{LinkClass, Links},
     media::Media,
     memberships::Memberships,
+    peers::{Peers, Route},
     profile::Profiles,
     receipts::Receipts,
     rooms::{current, rows},
@@ -42,19 +45,60 @@ pub use millpond_overlay::INTRO_PATH;
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The link's peer.
+    /// The link's peer, or the server that signed the request.
     pub server: OwnedServerName,
-    /// What the link allows it.
-    pub class: LinkClass,
+    /// By which door it came.
+    pub door: Door,
+}
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A link, and what it allows.
+    Link(LinkClass),
+    /// HTTPS with `X-Matrix`: classic rooms only.
+    Classic,
 }
 
 impl Origin {
     /// About whose keys and devices it may ask.
     pub fn audience(&self) -> Audience {
-        match self.class {
-            LinkClass::Contact => Audience::Contact,
-            LinkClass::Room => Audience::CoMembers,
+        match self.door {
+            Door::Link(LinkClass::Contact) => Audience::Contact,
+            Door::Link(LinkClass::Room) => Audience::CoMembers,
+            Door::Classic => Audience::ClassicCoMembers,
         }
+    }
+
+    /// Whether the user has made a link with it.
+    pub(crate) fn is_contact(&self) -> bool {
+        self.door == Door::Link(LinkClass::Contact)
+    }
+
+    /// What may go back by the door.
+    pub(crate) fn route(&self) -> Route {
+        match self.door {
+            Door::Link(_) => Route::Link,
+            Door::Classic => Route::Classic,
+        }
+    }
+
+    /// That a room of this policy may be spoken of through this door, to this server.
+    ///
+    /// # Errors
+    /// 404 for overlay rooms through the classic door, as for rooms that are not here; 403 for key-named servers and classic
+    /// rooms.
+    pub(crate) fn check_door(&self, overlay: bool) -> Result<(), Error> {
+        if overlay && self.door == Door::Classic {
+            return Err(Error::not_found("this server is not in that room"));
+        }
+        if !overlay && !is_of_the_dns(&self.server) {
+            return Err(Error::forbidden(
+                "that is a classic room; a node named by its key can be in overlay rooms only, because classic servers \
+                 cannot reach it",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -72,6 +116,8 @@ pub struct Federation {
 pub struct Parts {
     /// Links.
     pub links: Links,
+    /// Other servers.
+    pub peers: Peers,
     /// What peers send.
     pub inbox: Inbox,
     /// Memberships.
@@ -100,13 +146,14 @@ impl Federation {
         &self.parts.keys
     }
 
-    /// A room in which a user of ours is, or 404.
-    fn resident(&self, view: View<'_>, room_id: &RoomId) -> Result<(RoomShort, Room), Error> {
+    /// A room in which a user of ours is and of which the origin may hear, or 404.
+    fn resident(&self, view: View<'_>, origin: &Origin, room_id: &RoomId) -> Result<(RoomShort, Room), Error> {
         let unknown = || Error::not_found("this server is not in that room");
         let (short, room) = rows::room(view, room_id)?.ok_or_else(unknown)?;
         if !is_in(view, short, self.core.identity().server_name())? {
             return Err(unknown());
         }
+        origin.check_door(room.overlay)?;
         Ok((short, room))
     }
 }

@@ -1,10 +1,15 @@
 //! Who this node is (overlay.md, "Names and keys"): the identity key names it and signs nothing but the key document; a
 //! separate signing key signs events. "Ours" is asked of [`Identity::is_ours`], never compared with a global.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use millpond_mailbox::{
-    identity::IdentityKey, key_document::KeyDocument, name::NodeName, signing_key::SigningKey, xwing::XWingSecret,
+    identity::IdentityKey,
+    key_document::{DocumentKeys, KeyDocument, build_named},
+    name::NodeName,
+    signing_key::SigningKey,
+    time::UnixMillis,
+    xwing::XWingSecret,
 };
 use millpond_matrix::signing::Ed25519KeyPair;
 use ruma::{OwnedServerName, ServerName, UserId};
@@ -25,6 +30,8 @@ struct Inner {
     intro_secret: XWingSecret,
     signing_key: Ed25519KeyPair,
     key_document: KeyDocument,
+    /// The same key as `signing_key`, as the key document wants it.
+    signing: SigningKey,
 }
 
 impl Identity {
@@ -33,20 +40,53 @@ impl Identity {
     /// # Errors
     /// When a file cannot be read or written, or does not hold a key.
     pub fn load_or_create(data_dir: &std::path::Path) -> Result<Self, KeyFileError> {
+        Self::load_or_create_named(data_dir, None)
+    }
+
+    /// The same, for a node that a name in the DNS may have been chosen for. The name is taken at first run only.
+    ///
+    /// # Errors
+    /// Also when the node has another name.
+    pub fn load_or_create_named(data_dir: &std::path::Path, wanted: Option<&ServerName>) -> Result<Self, KeyFileError> {
+        let dns_name = files::dns_name(data_dir, wanted)?;
         let (identity, signing, intro) = files::load_or_create(data_dir)?;
-        Self::of_keys(identity, &signing, intro)
+        Self::of_keys(identity, signing, intro, dns_name)
     }
 
     fn of_keys(
         identity_key: IdentityKey,
-        signing: &SigningKey,
+        signing: SigningKey,
         intro_secret: XWingSecret,
+        dns_name: Option<OwnedServerName>,
     ) -> Result<Self, KeyFileError> {
-        let key_document = files::document(&identity_key, signing, &intro_secret)?;
+        let key_document = files::document(&identity_key, &signing, &intro_secret)?;
         let name = key_document.name().as_str();
-        let server_name = OwnedServerName::try_from(name).expect("56 base32 characters and .onion are a server name");
-        let signing_key = files::ruma_key(signing);
-        Ok(Self(Arc::new(Inner { server_name, identity_key, intro_secret, signing_key, key_document })))
+        let key_name = || OwnedServerName::try_from(name).expect("56 base32 characters and .onion are a server name");
+        let server_name = dns_name.unwrap_or_else(key_name);
+        let signing_key = files::ruma_key(&signing);
+        Ok(Self(Arc::new(Inner { server_name, identity_key, intro_secret, signing_key, key_document, signing })))
+    }
+
+    /// Whether the node's name is one of the DNS. Only such a node can be in classic rooms.
+    pub fn is_dns_named(&self) -> bool {
+        self.0.server_name.as_str() != self.node_name().as_str()
+    }
+
+    /// The document for `/_matrix/key/v2/server`, under the server name. That of a key-named node holds until it is
+    /// superseded; under a DNS name it runs out at `valid_until`, so that classic servers fetch it again.
+    pub fn public_document(&self, valid_until: UnixMillis) -> Vec<u8> {
+        if !self.is_dns_named() {
+            return self.0.key_document.as_bytes().to_vec();
+        }
+        let signing = &self.0.signing;
+        let keys = DocumentKeys {
+            generation: signing.generation(),
+            current: &[signing],
+            old: &BTreeMap::new(),
+            intro_key: Some(&self.0.intro_secret.public()),
+        };
+        build_named(&self.0.identity_key, &keys, self.0.server_name.as_str(), valid_until)
+            .expect("the same keys made the key-form document")
     }
 
     /// The server name: the part after the colon of our users' ids.

@@ -20,16 +20,19 @@ mod upload;
 
 use std::sync::Arc;
 
-pub(crate) use self::lists::shares_room_with;
 pub use self::{
     claim::{Claimed, Claims},
     federation::Audience,
     hooks::{device_removed, device_renamed, user_deactivated},
     inbound::{Update, apply_device_list_update, apply_signing_key_update, mark_stale},
     lists::{DeviceListChanges, device_lists},
-    outbound::{DeviceEdus, device_list_edus, device_lists_delivered},
+    outbound::{DeviceEdus, device_lists_delivered},
     remote::RemoteKeys,
     upload::{as_ruma, key_counts},
+};
+pub(crate) use self::{
+    lists::{servers_sharing, shares_room_by},
+    outbound::device_list_edus,
 };
 use crate::Core;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub mod account_data;
 pub mod accounts;
 pub mod backup;
+pub mod classic;
 pub mod clock;
 pub mod config;
 mod core;
@@ -121,6 +122,7 @@ impl NodeHandle {
         let timeline = timeline::Timeline::new(core.clone());
         let parts = federation::Parts {
             links: links.clone(),
+            peers: peers.clone(),
             inbox: inbox.clone(),
             memberships: memberships.clone(),
             keys: keys.clone(),

@@ -9,9 +9,10 @@ use ruma::{
 
 use crate::{
     Core, Error,
+    classic::is_of_the_dns,
     inbox::Inbox,
     peers::{self, PATIENCE, Peers},
-    rooms::{Action, Rooms, current, rows},
+    rooms::{Action, Rooms, current, known_room, rows},
 };
 
 mod join;
@@ -98,17 +99,40 @@ impl Memberships {
         target: &UserId,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
-        self.check_reachable(target).await?;
+        self.check_reachable(target, self.policy_of(room_id)?).await?;
         self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
     }
 
-    /// That a user can be sent an invite.
+    /// Whether a room that is here is an overlay room.
     ///
     /// # Errors
-    /// 504 without a link to his server. Dropping the future is safe.
-    pub async fn check_reachable(&self, target: &UserId) -> Result<(), Error> {
-        let server = target.server_name();
-        if self.core.identity().is_ours(server) || self.peers.is_linked_by_now(server).await? {
+    /// 403 for a room that is not here.
+    pub fn policy_of(&self, room_id: &RoomId) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        Ok(known_room(snapshot.view(), room_id)?.1.overlay)
+    }
+
+    /// That a user can be sent an invite into a room.
+    ///
+    /// # Errors
+    /// 504 without a way to his server, 403 for a user of a key-named node and a classic room. Dropping the future is safe.
+    pub async fn check_reachable(&self, target: &UserId, overlay: bool) -> Result<(), Error> {
+        let (us, server) = (self.core.identity(), target.server_name());
+        if us.is_ours(server) {
+            return Ok(());
+        }
+        if !overlay && us.is_dns_named() {
+            if !is_of_the_dns(server) {
+                return Err(Error::forbidden(format!(
+                    "{target} cannot be invited into a classic room: his node is named by its key, which classic servers \
+                     cannot reach; make an overlay room for that"
+                )));
+            }
+            if self.peers.reaches(server)? {
+                return Ok(());
+            }
+        }
+        if self.peers.is_linked_by_now(server).await? {
             return Ok(());
         }
         Err(Error::unreachable(format!(
@@ -158,15 +182,22 @@ impl Memberships {
     ) -> Result<Vec<OwnedServerName>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
+        let (us, known) = (self.core.identity(), rows::room(view, room_id)?.map(|(_, room)| room));
+        let known = known.as_ref();
         let mut all: Vec<OwnedServerName> = inviters(view, user, room_id)?;
         all.extend(via);
         all.extend(servers_in(view, room_id)?);
         all.extend(room_id.server_name().map(ToOwned::to_owned));
         let mut servers = Vec::new();
         for server in all {
-            if !servers.contains(&server) && peers::is_linked(view, &server)? {
+            if !servers.contains(&server)
+                && peers::route(view, us, &server)?.is_some_and(|way| known.is_none_or(|room| way.carries(room)))
+            {
                 servers.push(server);
             }
+        }
+        if servers.is_empty() && us.is_dns_named() {
+            return Err(Error::not_found("no server of that room is known: name one with `via`"));
         }
         if servers.is_empty() {
             let message = "no server of that room is linked with this node; exchange contact links with a member first";

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Core, Error,
     keys::device_list_edus,
-    peers::{self, PeerError, Peers},
+    peers::{self, PeerError, Peers, Route},
     receipts::owes_receipts,
     typing::Typing,
 };
 
 mod batch;
+mod classic;
 mod deliver;
 pub mod schedule;
 
@@ -60,10 +61,11 @@ impl Outbox {
         let mut link_ups = self.peers.link_ups();
         let mut schedule = Schedule::default();
         let mut sending = JoinSet::new();
+        let mut devices_seen = 0;
         loop {
             commits.mark_unchanged();
             let now_ms = self.core.clock().now_ms();
-            for server in self.with_work()? {
+            for server in self.with_work(&mut devices_seen)? {
                 schedule.handle(InEvent::Work(server), now_ms, 0);
             }
             for server in schedule.start(now_ms) {
@@ -102,16 +104,16 @@ impl Outbox {
         Ok(())
     }
 
-    /// The linked servers to which something is owed.
-    fn with_work(&self) -> Result<Vec<OwnedServerName>, Error> {
+    /// The servers to which something is owed and to which there is a way.
+    fn with_work(&self, devices_seen: &mut u64) -> Result<Vec<OwnedServerName>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let mut servers = Vec::new();
+        let mut servers = self.classic_with_work(view, devices_seen)?;
         for server in peers::linked_servers(view)? {
             if view.any(tables::OUTBOX, (&*server,))?
-                || owes_receipts(view, self.core.identity(), &server)?
-                || !device_list_edus(view, &server, 1)?.edus.is_empty()
-                || !self.typing.edus(view, &server, 1)?.edus.is_empty()
+                || owes_receipts(view, self.core.identity(), &server, Route::Link)?
+                || !device_list_edus(view, &server, Route::Link, 1)?.edus.is_empty()
+                || !self.typing.edus(view, &server, Route::Link, 1)?.edus.is_empty()
             {
                 servers.push(server);
             }
@@ -128,6 +130,9 @@ impl Outbox {
             }
             Err(error) => {
                 tracing::debug!(%error, "a delivery failed and is repeated later");
+                if matches!(error, PeerError::Classic(_)) {
+                    self.peers.await_word(server);
+                }
                 if !error.is_retriable() || matches!(error, PeerError::Refused { .. }) {
                     tracing::warn!(%error, "a peer does not take what it is sent; trying again later");
                 }

@@ -1,23 +1,36 @@
-//! Other homeservers: who is linked, what their keys are, and how to ask them something.
+//! Other homeservers: who is linked, what their keys are, and how to ask them something: over a link where there is one, by
+//! the classic route where that is allowed.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use millpond_overlay::{Event, LinkState, RouteError};
 use millpond_store::{Topic, View, job, rows::Peer, tables};
 use ruma::{
     OwnedServerName, ServerName,
-    api::{IncomingResponseExt, OutgoingBody, OutgoingRequest, path_builder::SinglePath},
+    api::{IncomingResponseExt, OutgoingRequest, path_builder::SinglePath},
 };
-
+use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
-use crate::{Core, Error, links::Links};
+use crate::{
+    Core, Error,
+    classic::{AnyPdu, Classic, ClassicError, Outgoing, Question, http_request, transaction_request},
+    links::Links,
+};
 
 mod keys;
+mod route;
 mod sources;
 
-pub(crate) use keys::held;
+pub(crate) use self::{
+    keys::held,
+    route::{Route, route},
+};
 
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
@@ -30,12 +43,20 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Peers {
     core: Core,
     links: Links,
+    classic: Classic,
+    awaited: Arc<Mutex<BTreeSet<OwnedServerName>>>,
     link_ups: broadcast::Sender<OwnedServerName>,
 }
 
 /// Why a peer gave no answer that we can use.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
+    /// Not reached by the classic route.
+    #[error("the server cannot be reached: {0}")]
+    Classic(#[from] ClassicError),
+    /// An event of an overlay room, for a server that is reached by the classic route only.
+    #[error("events of that room travel over links only, and there is none with this server")]
+    NotForClassic,
     /// No stream to it.
     #[error("the server cannot be reached: {0}")]
     Route(#[from] RouteError),
@@ -58,9 +79,9 @@ impl PeerError {
     /// Whether the same question may be answered later: it was not understood and refused, it did not arrive.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Route(_) => true,
+            Self::Route(_) | Self::Classic(_) => true,
             Self::Refused { status, .. } => *status >= 500 || *status == 429,
-            Self::Malformed(_) => false,
+            Self::Malformed(_) | Self::NotForClassic => false,
         }
     }
 }
@@ -71,6 +92,7 @@ impl From<PeerError> for Error {
             PeerError::Route(RouteError::NoLink) => Self::unreachable(
                 "there is no link with that server: exchange contact links with its user first (`millpond contact`)",
             ),
+            error @ PeerError::NotForClassic => Self::forbidden(error.to_string()),
             PeerError::Refused { status, code, message } if status < 500 => {
                 let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
                 let kind = match code.as_deref() {
@@ -89,7 +111,13 @@ impl From<PeerError> for Error {
 impl Peers {
     /// The service over links.
     pub fn new(core: Core, links: Links) -> Self {
-        Self { core, links, link_ups: broadcast::Sender::new(LINK_UPS) }
+        let classic = Classic::new(core.clone());
+        Self { core, links, classic, awaited: Arc::default(), link_ups: broadcast::Sender::new(LINK_UPS) }
+    }
+
+    /// Classic federation.
+    pub fn classic(&self) -> &Classic {
+        &self.classic
     }
 
     /// The servers with which a stream comes up, from now on.
@@ -97,56 +125,100 @@ impl Peers {
         self.link_ups.subscribe()
     }
 
-    /// Asks a linked server something. Inside a link there is no X-Matrix: the link names who asks (overlay.md section 7).
+    /// Asks a server something that carries no event. Inside a link there is no X-Matrix: the link names who asks
+    /// (overlay.md section 7).
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn ask<R>(
+    pub async fn ask<R: Question>(
         &self,
         to: &ServerName,
         request: R,
+        patience: Duration,
+    ) -> Result<R::IncomingResponse, PeerError> {
+        let answer = match self.route(to)? {
+            Route::Classic => {
+                let outgoing = Outgoing::question(request).map_err(PeerError::Malformed)?;
+                self.classic.send(to, outgoing, patience).await?
+            }
+            Route::Link => {
+                let request = http_request(request).map_err(PeerError::Malformed)?;
+                self.links.request(to, request, patience).await?
+            }
+        };
+        parsed::<R>(answer)
+    }
+
+    /// Sends a server a request that brings an event.
+    ///
+    /// # Errors
+    /// [`PeerError`]; an event of an overlay room goes over a link or not at all.
+    pub async fn bring<R>(
+        &self,
+        to: &ServerName,
+        pdu: AnyPdu,
+        request: impl FnOnce(Box<RawValue>) -> R,
         patience: Duration,
     ) -> Result<R::IncomingResponse, PeerError>
     where
         R: OutgoingRequest<PathBuilder = SinglePath>,
     {
-        let malformed = |e: ruma::api::error::IntoHttpError| PeerError::Malformed(e.to_string());
-        let (mut head, body) = request.try_into_http_request_inner("", ()).map_err(malformed)?.into_parts();
-        if let Some(kind) = body.content_type() {
-            head.headers.entry(http::header::CONTENT_TYPE).or_insert(kind);
-        }
-        let body = body.try_into_buf::<Vec<u8>>().map_err(|e| malformed(e.into()))?;
-        let answer = self.send(to, http::Request::from_parts(head, Bytes::from(body)), patience).await?;
-        let (head, body) = answer.into_parts();
-        R::IncomingResponse::try_from_http_response(http::Response::from_parts(head, &body[..]))
-            .map_err(|e| PeerError::Malformed(e.to_string()))
+        let answer = match (self.route(to)?, pdu) {
+            (Route::Link, pdu) => {
+                let request = http_request(request(pdu.for_link())).map_err(PeerError::Malformed)?;
+                self.links.request(to, request, patience).await?
+            }
+            (Route::Classic, AnyPdu::Classic(pdu)) => {
+                let outgoing = Outgoing::bringing(pdu, request).map_err(PeerError::Malformed)?;
+                self.classic.send(to, outgoing, patience).await?
+            }
+            (Route::Classic, AnyPdu::Overlay(_)) => return Err(PeerError::NotForClassic),
+        };
+        parsed::<R>(answer)
     }
 
-    /// Sends a request that is already HTTP; an answer that is an error comes as [`PeerError::Refused`].
+    /// Sends a server a transaction; `body` makes it of the events.
+    ///
+    /// # Errors
+    /// As [`Peers::bring`].
+    pub async fn transact(
+        &self,
+        to: &ServerName,
+        txn_id: &str,
+        pdus: Vec<AnyPdu>,
+        body: impl FnOnce(Vec<Box<RawValue>>) -> Result<Vec<u8>, String>,
+        patience: Duration,
+    ) -> Result<(), PeerError> {
+        let answer = match self.route(to)? {
+            Route::Link => {
+                let pdus = pdus.into_iter().map(AnyPdu::for_link).collect();
+                let request = body(pdus).and_then(|body| transaction_request(txn_id, body));
+                self.links.request(to, request.map_err(PeerError::Malformed)?, patience).await?
+            }
+            Route::Classic => {
+                let classic = |pdu| match pdu {
+                    AnyPdu::Classic(pdu) => Ok(pdu),
+                    AnyPdu::Overlay(_) => Err(PeerError::NotForClassic),
+                };
+                let pdus = pdus.into_iter().map(classic).collect::<Result<Vec<_>, _>>()?;
+                let outgoing = Outgoing::transaction(txn_id, pdus, body).map_err(PeerError::Malformed)?;
+                self.classic.send(to, outgoing, patience).await?
+            }
+        };
+        accepted(answer).map(drop)
+    }
+
+    /// Sends a linked server a request that is already HTTP; an answer that is an error comes as [`PeerError::Refused`].
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn send(
+    async fn send_over_link(
         &self,
         to: &ServerName,
         request: http::Request<Bytes>,
         patience: Duration,
     ) -> Result<http::Response<Bytes>, PeerError> {
-        let answer = self.links.request(to, request, patience).await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        #[derive(serde::Deserialize)]
-        struct Body {
-            errcode: Option<String>,
-            #[serde(default)]
-            error: String,
-        }
-        let body: Option<Body> = serde_json::from_slice(answer.body()).ok();
-        let (code, mut message) = body.map_or((None, String::new()), |body| (body.errcode, body.error));
-        // A peer's text ends up before a user: bounded.
-        message.truncate(message.floor_char_boundary(512));
-        Err(PeerError::Refused { status: answer.status().as_u16(), code, message })
+        accepted(self.links.request(to, request, patience).await?)
     }
 
     /// Whether there is an established link to a server.
@@ -270,6 +342,9 @@ impl Peers {
                     false => txn.next_position().0,
                 };
                 txn.put(tables::PEERS, &*key, &Peer { linked, linked_since, ..peer })?;
+                if !linked {
+                    route::forget_overlay(txn, &key)?;
+                }
                 txn.touch(Topic::Outbox(key.clone()));
                 Ok(())
             },
@@ -277,6 +352,34 @@ impl Peers {
         self.core.write(write).await?;
         Ok(())
     }
+}
+
+/// The answer as ruma's type.
+fn parsed<R>(answer: http::Response<Bytes>) -> Result<R::IncomingResponse, PeerError>
+where
+    R: OutgoingRequest<PathBuilder = SinglePath>,
+{
+    let (head, body) = accepted(answer)?.into_parts();
+    R::IncomingResponse::try_from_http_response(http::Response::from_parts(head, &body[..]))
+        .map_err(|e| PeerError::Malformed(e.to_string()))
+}
+
+/// The answer, unless it is an error.
+fn accepted(answer: http::Response<Bytes>) -> Result<http::Response<Bytes>, PeerError> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    #[derive(serde::Deserialize)]
+    struct Body {
+        errcode: Option<String>,
+        #[serde(default)]
+        error: String,
+    }
+    let body: Option<Body> = serde_json::from_slice(answer.body()).ok();
+    let (code, mut message) = body.map_or((None, String::new()), |body| (body.errcode, body.error));
+    // A peer's text ends up before a user: bounded.
+    message.truncate(message.floor_char_boundary(512));
+    Err(PeerError::Refused { status: answer.status().as_u16(), code, message })
 }
 
 /// Whether a server is linked, by its row.

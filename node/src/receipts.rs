@@ -25,7 +25,8 @@ use crate::{
 
 mod owed;
 
-pub use owed::{ReceiptEdus, owes_receipts, receipt_edus, receipts_delivered};
+pub use owed::{ReceiptEdus, receipts_delivered};
+pub(crate) use owed::{owes_receipts, receipt_edus};
 
 /// The receipts of all users that we know of. Cloning is cheap.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ pub mod current;
 pub mod groups;
 pub(crate) mod local;
 mod membership;
+pub(crate) mod policy;
 pub mod reader;
 pub mod rows;
 mod send;

@@ -58,7 +58,8 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
     if config.registration_token.is_empty() {
         config.registration_token = secret_file(&dir.join("registration_token")).map_err(failed)?;
     }
-    let identity = Identity::load_or_create(&dir)?;
+    let chosen = config.classic.as_ref().map(|classic| &*classic.server_name);
+    let identity = Identity::load_or_create_named(&dir, chosen)?;
     let notifier = Notifier::default();
     let observer = notifier.clone();
     let options = Options {

@@ -16,7 +16,7 @@ use ruma::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Core, Error, rooms::rows, shared_rooms};
+use crate::{Core, Error, peers::Route, rooms::rows, shared_rooms};
 
 /// Who is typing in which room. Cloning is cheap.
 #[derive(Clone)]
@@ -125,7 +125,13 @@ impl Typing {
     ///
     /// # Errors
     /// Storage errors.
-    pub fn edus(&self, view: View<'_>, destination: &ServerName, limit: usize) -> Result<TypingEdus, Error> {
+    pub(crate) fn edus(
+        &self,
+        view: View<'_>,
+        destination: &ServerName,
+        route: Route,
+        limit: usize,
+    ) -> Result<TypingEdus, Error> {
         let mut news = self.news(destination);
         news.sort_by_key(|(serial, ..)| *serial);
         let mut found = TypingEdus::default();
@@ -134,7 +140,8 @@ impl Typing {
                 break;
             }
             found.last = serial;
-            if !view.contains(tables::ROOM_SERVERS, (room, destination))? {
+            let stays = view.contains(tables::ROOM_SERVERS, (room, destination))?;
+            if !stays || !route.carries(&rows::room_row(view, room)?) {
                 continue;
             }
             let content = TypingContent::new(rows::room_id(view, room)?, user, typing);
@@ -142,6 +149,12 @@ impl Typing {
             found.edus.push(edu.map_err(|e| Error::internal(format!("typing is no JSON: {e}")))?);
         }
         Ok(found)
+    }
+
+    /// The rooms in which our users' typing changed lately.
+    pub(crate) fn rooms_with_news(&self) -> Vec<RoomShort> {
+        let state = self.lock();
+        state.rooms.iter().filter(|(_, room)| !room.ours.is_empty()).map(|(short, _)| *short).collect()
     }
 
     /// Notes that a server has what it was sent.

@@ -157,6 +157,8 @@ tables! {
     PEERS: OwnedServerName => Peer;
     /// Key documents of other servers, as they signed them.
     KEY_DOCUMENTS: OwnedServerName => Vec<u8>;
+    /// Signing keys of servers with a name in the DNS.
+    SERVER_KEYS: OwnedServerName => ServerKeys;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
     /// Transactions of peers that were staged: (origin, transaction id), with the time in ms.

@@ -17,7 +17,7 @@ pub(crate) async fn own(federation: Federation, _: Args<get_server_keys::v2::Req
 
 async fn query(federation: Federation, args: Args<get_remote_server_keys::v2::Request>) -> Result<Http, Error> {
     let servers = [args.request.server_name.clone()];
-    Ok(Http::json(federation.documents(&args.origin()?, &servers)?))
+    Ok(Http::json(federation.documents(args.peer.as_ref(), &servers).await?))
 }
 
 async fn query_many(
@@ -25,5 +25,5 @@ async fn query_many(
     args: Args<get_remote_server_keys_batch::v2::Request>,
 ) -> Result<Http, Error> {
     let servers: Vec<_> = args.request.server_keys.keys().cloned().collect();
-    Ok(Http::json(federation.documents(&args.origin()?, &servers)?))
+    Ok(Http::json(federation.documents(args.peer.as_ref(), &servers).await?))
 }

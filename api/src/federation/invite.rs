@@ -1,17 +1,29 @@
-//! `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`.
+//! `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`, and v1, which names no room version and so means one of the first two.
 
 use millpond_node::{
     Error,
     federation::{Federation, Invite},
 };
-use ruma::api::federation::membership::create_invite::v2::{Request, Response};
+use ruma::{
+    RoomVersionId,
+    api::federation::membership::create_invite::{
+        v1,
+        v2::{Request, Response},
+    },
+};
 
-use crate::glue::Args;
+use crate::glue::{Args, Routes};
 
-pub(crate) async fn handler(
-    federation: Federation,
-    Args { sender, request, .. }: Args<Request>,
-) -> Result<Response, Error> {
+pub(crate) fn routes(routes: &mut Routes) {
+    routes.add(current);
+    routes.add(oldest);
+}
+
+async fn oldest(federation: Federation, _: Args<v1::Request>) -> Result<v1::Response, Error> {
+    Err(federation.incompatible(RoomVersionId::V1))
+}
+
+async fn current(federation: Federation, Args { sender, request, .. }: Args<Request>) -> Result<Response, Error> {
     let invite = Invite {
         room_id: &request.room_id,
         event_id: &request.event_id,

@@ -28,6 +28,6 @@ async fn send(
     federation: Federation,
     Args { sender, request, .. }: Args<create_join_event::v2::Request>,
 ) -> Result<create_join_event::v2::Response, Error> {
-    let state = federation.send_join(&sender, &request.room_id, &request.event_id, &request.pdu).await?;
+    let state = federation.send_join(&sender, &request).await?;
     Ok(create_join_event::v2::Response::new(state))
 }

@@ -10,7 +10,7 @@ use ruma::api::{IncomingRequest, Metadata};
 
 use super::{
     JSON_LIMIT,
-    auth::{ClientAddr, Scheme, not_linked},
+    auth::{ClientAddr, Scheme},
     body, failure, lenient,
     routes::EmptyTail,
 };
@@ -27,19 +27,11 @@ pub struct Args<R: Metadata<Authentication: Scheme>, const LIMIT: usize = JSON_L
     pub path: String,
     /// The address that the connection comes from, if it has one.
     pub address: Option<IpAddr>,
-    /// The peer whose link it came over, if it came over one.
+    /// The server that it is proven to come from, if it is proven.
     pub peer: Option<Origin>,
 }
 
 impl<R: Metadata<Authentication: Scheme>, const LIMIT: usize> Args<R, LIMIT> {
-    /// The peer whose link it came over, for endpoints that need no authentication by the specification.
-    ///
-    /// # Errors
-    /// 401 for a request that came in another way.
-    pub fn origin(&self) -> Result<Origin, Error> {
-        self.peer.clone().ok_or_else(not_linked)
-    }
-
     /// What user-interactive authentication binds its sessions to.
     pub fn asked(&self) -> Asked {
         Asked { method: R::METHOD, path: self.path.clone(), body: self.json.clone(), address: self.address }

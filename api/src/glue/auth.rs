@@ -46,7 +46,7 @@ impl Scheme for AccessTokenOptional {
 }
 
 /// Inside a link there is no signature: the link has proven who asks, and what the request itself says about its origin
-/// is not looked at.
+/// is not looked at. Through the classic door the signature was checked before ([`crate::classic`]).
 impl Scheme for ServerSignatures {
     type Who = Origin;
     fn who<B>(_: &NodeHandle, request: &Request<B>) -> Result<Origin, Error> {
@@ -54,9 +54,9 @@ impl Scheme for ServerSignatures {
     }
 }
 
-/// 401 for a request that did not come over a link.
-pub(super) fn not_linked() -> Error {
-    let message = "This endpoint is for servers that are linked with this node";
+/// 401 for a request of which nobody knows who sent it.
+fn not_linked() -> Error {
+    let message = "This endpoint is for other servers: linked ones, or such that sign their requests (X-Matrix)";
     Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message)
 }
 

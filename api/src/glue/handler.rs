@@ -27,6 +27,7 @@ services! {
     directory: millpond_node::directory::Directory,
     keys: millpond_node::keys::Keys,
     memberships: millpond_node::memberships::Memberships,
+    peers: millpond_node::peers::Peers,
     to_device: millpond_node::to_device::ToDevice,
     rooms: millpond_node::rooms::Rooms,
     federation: millpond_node::federation::Federation,

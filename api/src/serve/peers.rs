@@ -6,7 +6,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
-use millpond_node::{federation::Origin, links::Arrival};
+use millpond_node::{
+    federation::{Door, Origin},
+    links::Arrival,
+};
 use ruma::OwnedServerName;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
@@ -40,7 +43,7 @@ pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, app: App, stop
             let _ = reply.send(busy());
             continue;
         };
-        let (app, origin) = (app.clone(), Origin { server: server_name, class });
+        let (app, origin) = (app.clone(), Origin { server: server_name, door: Door::Link(class) });
         running.spawn(async move {
             answer(&app, origin, request, reply).await;
             drop((slot, turn));

@@ -104,6 +104,12 @@ impl TestNode {
         Self::built(configure, (now_ms, clock), NodeHandle::new)
     }
 
+    /// A node with a name in the DNS.
+    pub fn named(name: &ruma::ServerName) -> Self {
+        let name = name.to_owned();
+        Self::with(|config| config.classic = Some(millpond_node::config::Classic::new(name)))
+    }
+
     /// A node on the system's clock, with links of the caller's making.
     pub fn linked(links: impl FnOnce(Core) -> Links) -> Self {
         Self::built(|_| {}, (Arc::default(), Clock::system()), |core| NodeHandle::with_links(core.clone(), links(core)))
@@ -123,7 +129,8 @@ impl TestNode {
         let observer = notifier.clone();
         let observer = Box::new(move |commit: &millpond_store::Commit| observer.commit(commit));
         let store = Store::in_memory(Options { observer, inline: true, ..Options::default() }).unwrap();
-        let identity = Identity::load_or_create(data_dir.path()).unwrap();
+        let name = config.classic.as_ref().map(|classic| &*classic.server_name);
+        let identity = Identity::load_or_create_named(data_dir.path(), name).unwrap();
         let node = services(Core::new(store, identity, notifier, clock, config));
         Self { app: App::new(node.clone()), node, now_ms, _data_dir: data_dir }
     }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod backup;
+mod classic;
 mod conformance;
 mod cross_signing;
 mod devices;

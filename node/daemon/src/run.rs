@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use millpond_api::Listener;
 use millpond_node::{NodeHandle, config::Registration};
 use tokio::net::TcpListener;
 
@@ -16,6 +17,8 @@ use crate::{
     serving::Serving,
     settings::{Decided, Settings},
 };
+
+mod doors;
 
 /// For what still runs on the runtime after the ordered end, which itself stays below 4.5 s.
 const TAIL: Duration = Duration::from_millis(300);
@@ -26,13 +29,14 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let data_dir = decided.node.data_dir.clone();
     // The port comes before the data directory: a start that fails here leaves nothing behind, and the next is a first run.
     let (listener, address) = bind(&decided)?;
+    let classic = doors::bind(&decided.classic)?;
     decided.node.client_base_url = format!("http://{}", for_clients(address));
     let first_run = !admin::has_node(&data_dir);
     let node = open(decided.node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let outcome = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).context("handing the port to the runtime")?;
-        serve(&node, listener, address, first_run).await
+        serve(&node, listener, doors::listeners(classic)?, address, first_run).await
     });
     runtime.shutdown_timeout(TAIL);
     outcome
@@ -70,11 +74,17 @@ fn already_running(data_dir: &Path, address: &str) -> anyhow::Error {
     )
 }
 
-async fn serve(node: &NodeHandle, listener: TcpListener, address: SocketAddr, first_run: bool) -> anyhow::Result<()> {
+async fn serve(
+    node: &NodeHandle,
+    listener: TcpListener,
+    classic: Vec<Listener>,
+    address: SocketAddr,
+    first_run: bool,
+) -> anyhow::Result<()> {
     let data_dir = &node.core.config().data_dir;
     millpond_node::start::admin_token(data_dir).context("making the admin token")?;
     let mut signals = StopSignals::catch()?;
-    let mut serving = Serving::start(node, listener).await?;
+    let mut serving = Serving::start(node, listener, classic).await?;
     let _running = Running::announce(data_dir, address)?;
     greet(node, address, first_run);
     let failure = tokio::select! {

@@ -19,9 +19,14 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Starts the loops and answers clients on `listener`, and linked nodes. Not to be dropped half-way.
-    pub(crate) async fn start(node: &NodeHandle, listener: TcpListener) -> anyhow::Result<Self> {
+    /// Starts the loops and answers clients on `listener`, classic servers on theirs, and linked nodes. Not to be dropped half-way.
+    pub(crate) async fn start(
+        node: &NodeHandle,
+        listener: TcpListener,
+        classic: Vec<Listener>,
+    ) -> anyhow::Result<Self> {
         let mut listeners = vec![Listener::Client(listener)];
+        listeners.extend(classic);
         listeners.extend(node.links.arrivals().map(Listener::Peers));
         let supervisor = node.start().await.map_err(|e| anyhow::anyhow!("starting the node: {e}"))?;
         let stop = CancellationToken::new();

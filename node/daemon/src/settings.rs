@@ -14,6 +14,10 @@ use millpond_node::{
 };
 use serde::Deserialize;
 
+mod classic;
+
+pub(crate) use classic::Doors;
+
 /// What can be set. All optional, because each may come from elsewhere.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -52,6 +56,32 @@ pub(crate) struct Settings {
     /// Let nodes on the same network find this one, and look for them (mDNS) [default: false]
     #[arg(long, env = "MILLPOND_VISIBLE_NEARBY", value_name = "true|false")]
     pub(crate) visible_nearby: Option<bool>,
+    /// The node's name in the DNS, for classic federation; taken at first run, for ever [default: a name made of its key]
+    #[arg(long, env = "MILLPOND_SERVER_NAME", value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// Address and port for classic servers, with TLS [default: 0.0.0.0:8448 if there is a certificate]
+    #[arg(long, env = "MILLPOND_CLASSIC_LISTEN", value_name = "ADDRESS:PORT", value_parser = socket_address)]
+    #[serde(deserialize_with = "listen_in_file")]
+    pub(crate) classic_listen: Option<SocketAddr>,
+    /// Certificate chain for that, PEM; read again when it changes
+    #[arg(long, env = "MILLPOND_TLS_CERTIFICATE", value_name = "FILE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "MILLPOND_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Address and port for classic servers behind a reverse proxy that ends the TLS
+    #[arg(long, env = "MILLPOND_CLASSIC_PROXIED", value_name = "ADDRESS:PORT", value_parser = socket_address)]
+    #[serde(deserialize_with = "listen_in_file")]
+    pub(crate) classic_proxied: Option<SocketAddr>,
+    /// Where /.well-known/matrix/server sends other servers, if this node serves it, e.g. matrix.example.org:443
+    #[arg(long, env = "MILLPOND_CLASSIC_DELEGATE", value_name = "HOST:PORT")]
+    pub(crate) classic_delegate: Option<String>,
+    /// Servers to ask for the keys of others that do not answer, comma-separated [default: nobody]
+    #[arg(long, env = "MILLPOND_CLASSIC_NOTARIES", value_delimiter = ',', value_name = "NAME")]
+    pub(crate) classic_notaries: Option<Vec<String>>,
+    /// New rooms stay in the overlay unless the client asks for a classic one [default: false]
+    #[arg(long, env = "MILLPOND_OVERLAY_ROOMS", value_name = "true|false")]
+    pub(crate) overlay_rooms: Option<bool>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -91,6 +121,7 @@ pub(crate) enum Who {
 pub(crate) struct Decided {
     pub(crate) node: Config,
     pub(crate) listen: SocketAddr,
+    pub(crate) classic: Doors,
     pub(crate) log: String,
 }
 
@@ -132,10 +163,12 @@ impl Settings {
         };
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
+        let (names, classic) = set.classic()?;
+        node.classic = names;
         node.turn = set.turn()?;
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
-        Ok(Decided { node, listen, log })
+        Ok(Decided { node, listen, classic, log })
     }
 
     /// These settings, and those of `other` where these say nothing.
@@ -155,6 +188,14 @@ impl Settings {
             direct_port,
             direct_addresses,
             visible_nearby,
+            server_name,
+            classic_listen,
+            tls_certificate,
+            tls_key,
+            classic_proxied,
+            classic_delegate,
+            classic_notaries,
+            overlay_rooms,
             turn_uris,
             turn_secret,
             allow_networks,

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, RoomId,
     canonical_json::{CanonicalJsonObjectExt, redact_in_place},
     signatures::{
         JsonError, PublicKeyMap, VerificationError, Verified, reference_hash,
@@ -89,6 +89,14 @@ impl RawPdu {
     /// The room that it says it belongs to; the create event of version 12 has none.
     pub fn room_id(&self) -> Option<&RoomId> {
         self.text("room_id").and_then(|id| id.try_into().ok())
+    }
+
+    /// When it says it was made, in milliseconds since the epoch.
+    pub fn made_at_ms(&self) -> u64 {
+        match self.object.get("origin_server_ts") {
+            Some(CanonicalJsonValue::Integer(at)) => u64::try_from(i64::from(*at)).unwrap_or_default(),
+            _ => 0,
+        }
     }
 
     /// The type that it says it has.

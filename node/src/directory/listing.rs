@@ -11,6 +11,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::Directory;
 use crate::{
     Error,
+    federation::Origin,
+    peers::Route,
     rooms::{current, rows},
 };
 
@@ -43,7 +45,7 @@ pub struct Listing {
 }
 
 impl Directory {
-    /// A page of our public list.
+    /// A page of our public list for a client.
     ///
     /// # Errors
     /// 404 for the lists of other servers, 400 for a token that is not ours, storage errors.
@@ -53,9 +55,25 @@ impl Directory {
         {
             return Err(Error::not_found(format!("the rooms of {server} are not known here")));
         }
+        self.page(request, Route::Link)
+    }
+
+    /// A page of our public list for another server: through the classic door it has classic rooms only, and of linked nodes
+    /// contacts see it.
+    ///
+    /// # Errors
+    /// As [`Directory::listing`]; 403 for other linked nodes.
+    pub fn listing_for(&self, origin: &Origin, request: &ListingRequest) -> Result<Listing, Error> {
+        if !origin.is_contact() && origin.route() == Route::Link {
+            return Err(Error::forbidden("the list of rooms is for contacts"));
+        }
+        self.page(request, origin.route())
+    }
+
+    fn page(&self, request: &ListingRequest, route: Route) -> Result<Listing, Error> {
         let start = request.since.as_deref().map_or(Ok(0), offset)?;
         let snapshot = self.core.snapshot()?;
-        let mut rooms = rooms(snapshot.view(), request)?;
+        let mut rooms = rooms(snapshot.view(), request, route)?;
         rooms.sort_by(|one, other| {
             other.num_joined_members.cmp(&one.num_joined_members).then_with(|| one.room_id.cmp(&other.room_id))
         });
@@ -77,12 +95,15 @@ fn offset(token: &str) -> Result<usize, Error> {
     offset.ok_or_else(|| Error::invalid_param("`since` is not a token of this list: ask once without it"))
 }
 
-fn rooms(view: View<'_>, request: &ListingRequest) -> Result<Vec<PublicRoomsChunk>, Error> {
+fn rooms(view: View<'_>, request: &ListingRequest, route: Route) -> Result<Vec<PublicRoomsChunk>, Error> {
     let term = request.term.as_deref().map(str::to_lowercase).filter(|term| !term.is_empty());
     let mut rooms = Vec::new();
     for row in view.scan(tables::PUBLISHED, ())? {
         let (room_id, ()) = row?;
-        let Some(room) = rows::room_short(view, &room_id)? else { continue };
+        let Some((room, row)) = rows::room(view, &room_id)? else { continue };
+        if !route.carries(&row) {
+            continue;
+        }
         let chunk = chunk(view, room, &room_id)?;
         let kind = RoomTypeFilter::from(chunk.room_type.clone());
         if (request.room_types.is_empty() || request.room_types.contains(&kind))

@@ -8,7 +8,7 @@ use millpond_overlay::Overlay;
 use ruma::{OwnedServerName, RoomId, ServerName};
 use tokio::time::Instant;
 
-use super::{Federation, Origin, is_in, limits::Act};
+use super::{Door, Federation, Origin, is_in, limits::Act};
 use crate::{Error, peers::is_linked};
 
 /// For reaching the one whom it is for.
@@ -21,11 +21,14 @@ impl Federation {
     /// 400 for bytes that are none, 403 unless all who take part are joined to the room, 429 for too many, 504 when the
     /// other cannot be reached.
     pub async fn introduction(&self, origin: &Origin, bytes: &[u8]) -> Result<(), Error> {
+        if origin.door == Door::Classic {
+            return Err(refused());
+        }
         let intro = Introduction::from_bytes(bytes).map_err(|e| Error::invalid_param(e.to_string()))?;
         let room_id = RoomId::parse(intro.room_id()).map_err(|_| refused())?;
         let to = OwnedServerName::try_from(intro.to().as_str()).map_err(|_| refused())?;
-        self.check_joined(&room_id, &origin.server)?;
-        self.check_joined(&room_id, &to)?;
+        self.check_joined(origin, &room_id, &origin.server)?;
+        self.check_joined(origin, &room_id, &to)?;
         let overlay = self.parts.links.overlay().await?;
         if self.core.identity().is_ours(&to) {
             return self.take_introduction(overlay, origin, &room_id, intro).await;
@@ -51,15 +54,15 @@ impl Federation {
         let carrier = intro_carrier(&origin.server)?;
         let opened = overlay.open_introduction(intro).await.map_err(|e| Error::invalid_param(e.to_string()))?;
         let peer = OwnedServerName::try_from(opened.peer().as_str()).map_err(|_| refused())?;
-        self.check_joined(room_id, &peer)?;
+        self.check_joined(origin, room_id, &peer)?;
         overlay.take_introduction(&carrier, opened).await.map_err(|e| Error::forbidden(e.to_string()))
     }
 
     /// That a server is joined to a room in which we are.
-    fn check_joined(&self, room_id: &RoomId, server: &ServerName) -> Result<(), Error> {
+    fn check_joined(&self, origin: &Origin, room_id: &RoomId, server: &ServerName) -> Result<(), Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let (room, _) = self.resident(view, room_id).map_err(|error| match error {
+        let (room, _) = self.resident(view, origin, room_id).map_err(|error| match error {
             Error::Matrix { .. } => refused(),
             error => error,
         })?;

@@ -18,12 +18,11 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Federation, Origin, limits::Act, member_events};
+use super::{Door, Federation, Origin, limits::Act, member_events};
 use crate::{
     Error,
-    links::LinkClass,
     memberships::shown_state,
-    rooms::{self, local, stripped},
+    rooms::{self, local, policy, stripped},
 };
 
 /// An invite as a peer brings it.
@@ -47,7 +46,7 @@ impl Federation {
     /// 403 unless the peer is a contact, 429 for too many, 404 for a user who is not here, `M_INCOMPATIBLE_ROOM_VERSION`,
     /// 400 for an event that is not what it should be, 403 for rooms that a node named by its key cannot be in.
     pub async fn invite(&self, origin: &Origin, invite: Invite<'_>) -> Result<Box<RawValue>, Error> {
-        if origin.class != LinkClass::Contact {
+        if !origin.is_contact() && origin.door != Door::Classic {
             return Err(Error::forbidden("invites are taken from contacts only: exchange contact links first"));
         }
         self.limits.take(&origin.server, Act::Invite)?;
@@ -84,21 +83,20 @@ impl Federation {
         let (resident, ignored) = {
             let snapshot = self.core.snapshot()?;
             let view = snapshot.view();
-            (self.resident(view, invite.room_id).is_ok(), is_ignored(view, target, sender)?)
+            (self.resident(view, origin, invite.room_id).is_ok(), is_ignored(view, target, sender)?)
         };
         if resident {
             // In a room that is here an invite is an event like any other; it comes by both ways.
             return self.parts.inbox.stage(&origin.server, &[signed.to_owned()]).await;
         }
-        if !stripped::is_overlay(&shown) {
-            let message = "that is a classic room; a node named by its key can be in overlay rooms only";
-            return Err(Error::forbidden(message));
-        }
+        let overlay = stripped::is_overlay(&shown);
+        origin.check_door(overlay)?;
+        policy::check_enters(&self.core, overlay)?;
         if ignored {
             // The sender does not learn that nobody sees it.
             return Ok(());
         }
-        let room = Room { room_id: invite.room_id.to_owned(), version: invite.version.clone(), overlay: true };
+        let room = Room { room_id: invite.room_id.to_owned(), version: invite.version.clone(), overlay };
         self.parts.memberships.show_outside(target, room, MembershipState::Invite, shown).await
     }
 

@@ -23,10 +23,9 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Federation, Origin, check_acl, is_in};
+use super::{Door, Federation, Origin, check_acl, is_in};
 use crate::{
     Error,
-    links::LinkClass,
     memberships::authorising_user,
     rooms::{self, current, local},
 };
@@ -48,6 +47,11 @@ pub(super) struct Taken {
 const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 
 impl Federation {
+    /// The refusal of a room version that is not spoken here: 400 `M_INCOMPATIBLE_ROOM_VERSION`.
+    pub fn incompatible(&self, version: RoomVersionId) -> Error {
+        incompatible(version)
+    }
+
     /// Answers `make_join`, `make_leave` and `make_knock`. `versions` are those that the asker speaks; none: any.
     ///
     /// # Errors
@@ -65,7 +69,7 @@ impl Federation {
         }
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let (short, room) = self.resident(view, room_id)?;
+        let (short, room) = self.resident(view, origin, room_id)?;
         check_acl(view, short, &origin.server)?;
         check_class(view, short, origin, user)?;
         if versions.is_some_and(|versions| !versions.contains(&room.version)) {
@@ -108,7 +112,7 @@ impl Federation {
     ) -> Result<Taken, Error> {
         let (room, rules) = {
             let snapshot = self.core.snapshot()?;
-            let room = self.resident(snapshot.view(), room_id)?;
+            let room = self.resident(snapshot.view(), origin, room_id)?;
             check_acl(snapshot.view(), room.0, &origin.server)?;
             let rules = known_rules(&room.1)?;
             (room, rules)
@@ -233,7 +237,7 @@ pub(super) fn head(event: &RawValue, room_id: &RoomId, membership: &MembershipSt
 
 /// A link by introduction carries what belongs to shared rooms, and the way into a room that its user is invited to.
 fn check_class(view: View<'_>, room: RoomShort, origin: &Origin, user: &UserId) -> Result<(), Error> {
-    if origin.class == LinkClass::Contact || is_in(view, room, &origin.server)? {
+    if origin.is_contact() || origin.door == Door::Classic || is_in(view, room, &origin.server)? {
         return Ok(());
     }
     let membership = current::membership(view, room, user)?.map(|row| row.membership);

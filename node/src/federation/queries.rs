@@ -5,8 +5,8 @@ use ruma::{
     profile::{ProfileFieldName, UserProfile},
 };
 
-use super::{Federation, Origin};
-use crate::{Error, keys::shares_room_with, links::LinkClass};
+use super::{Door, Federation, Origin};
+use crate::{Error, keys::shares_room_by, rooms};
 
 impl Federation {
     /// The room of an alias of ours, and servers in it.
@@ -18,10 +18,16 @@ impl Federation {
         origin: &Origin,
         alias: &RoomAliasId,
     ) -> Result<(OwnedRoomId, Vec<OwnedServerName>), Error> {
-        if origin.class != LinkClass::Contact || !self.core.identity().is_ours(alias.server_name()) {
+        let may_ask = origin.is_contact() || origin.door == Door::Classic;
+        if !may_ask || !self.core.identity().is_ours(alias.server_name()) {
             return Err(Error::not_found(format!("{alias} is not an alias of this server")));
         }
-        self.parts.memberships.resolve_alias(alias).await
+        let (room_id, servers) = self.parts.memberships.resolve_alias(alias).await?;
+        let snapshot = self.core.snapshot()?;
+        if let Some((_, room)) = rooms::rows::room(snapshot.view(), &room_id)? {
+            origin.check_door(room.overlay)?;
+        }
+        Ok((room_id, servers))
     }
 
     /// The profile of a user of ours, or one field of it.
@@ -38,9 +44,9 @@ impl Federation {
         if !self.core.identity().is_our_user(user) {
             return Err(unknown());
         }
-        if origin.class != LinkClass::Contact {
+        if !origin.is_contact() {
             let snapshot = self.core.snapshot()?;
-            if !shares_room_with(snapshot.view(), user, &origin.server)? {
+            if !shares_room_by(snapshot.view(), user, &origin.server, origin.route())? {
                 return Err(unknown());
             }
         }

@@ -13,7 +13,7 @@ use ruma::{
     api::federation::{
         authorization::get_event_authorization,
         event::{get_event, get_room_state, get_room_state_ids},
-        membership::create_join_event::v2::RoomState,
+        membership::create_join_event::{self, v2::RoomState},
     },
     events::room::member::MembershipState,
 };
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Error,
     rooms::{
+        current::membership_of,
         groups::{self, ShortState},
         rows,
     },
@@ -46,19 +47,22 @@ impl Federation {
     pub async fn send_join(
         &self,
         origin: &Origin,
-        room_id: &RoomId,
-        event_id: &EventId,
-        event: &RawValue,
+        request: &create_join_event::v2::Request,
     ) -> Result<RoomState, Error> {
-        let Taken { room, pdu } = self.take(origin, room_id, event_id, event, MembershipState::Join).await?;
+        let create_join_event::v2::Request { room_id, event_id, pdu, omit_members, .. } = request;
+        let Taken { room, pdu } = self.take(origin, room_id, event_id, pdu, MembershipState::Join).await?;
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let (short, row) = rows::event_by_id(view, pdu.event_id())?
             .ok_or_else(|| Error::internal("a join that was written is not there"))?;
-        let state = events(view, &state_before(view, &room.1, short, &row)?)?;
+        let mut state = events(view, &state_before(view, &room.1, short, &row)?)?;
+        if *omit_members {
+            omit_most_members(&mut state);
+        }
         let of = state.values().cloned().chain([row.clone()]);
         let chain = auth_chain(view, &room, of)?;
         let mut answer = RoomState::new();
+        answer.members_omitted = *omit_members;
         answer.state = jsons(state)?;
         answer.auth_chain = jsons(chain)?;
         answer.event = Some(raw(row.json)?);
@@ -188,6 +192,24 @@ fn events(view: View<'_>, state: &ShortState) -> Result<Rows, Error> {
     }
     state.values().map(|event| rows::event(view, *event)).map(|row| row.map(by_id).map_err(Error::from)).collect()
 }
+
+/// Leaves the member events out of a state, but for some from whose users a name of the room can be made if it has none.
+fn omit_most_members(state: &mut Rows) {
+    let is = |row: &EventRow, kind: &str| row.header.kind.of(&row.json).trim_matches(QUOTE) == kind;
+    let named = state.values().any(|row| is(row, "m.room.name") || is(row, "m.room.canonical_alias"));
+    let mut heroes = if named { 0 } else { HEROES };
+    state.retain(|_, row| {
+        let member = is(row, "m.room.member");
+        let hero =
+            member && heroes > 0 && matches!(membership_of(row), MembershipState::Join | MembershipState::Invite);
+        heroes -= usize::from(hero);
+        !member || hero
+    });
+}
+
+/// Members of whom a room's name is made (client-server spec, "Calculating the display name for a room").
+const HEROES: usize = 5;
+const QUOTE: char = '"';
 
 fn by_id(row: EventRow) -> (OwnedEventId, EventRow) {
     (row.header.event_id.clone(), row)

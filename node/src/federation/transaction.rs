@@ -3,16 +3,15 @@
 
 use millpond_store::WriteTxn;
 use ruma::{
-    ServerName,
+    OwnedRoomId, RoomId, ServerName,
     api::federation::transactions::edu::{DirectDeviceContent, Edu},
 };
 
-use super::{Federation, Origin};
+use super::{Federation, Origin, check_acl};
 use crate::{
     Error,
     inbox::Transaction,
-    keys::{apply_device_list_update, apply_signing_key_update, shares_room_with},
-    links::LinkClass,
+    keys::{apply_device_list_update, apply_signing_key_update, shares_room_by},
     to_device::receive_direct_to_device,
 };
 
@@ -37,11 +36,34 @@ impl Federation {
     /// What is of the moment: lost with a crash, and no harm done.
     async fn tell(&self, origin: &Origin, edu: Edu) -> Result<(), Error> {
         match edu {
-            Edu::Receipt(content) => self.parts.receipts.receive(&origin.server, content).await,
-            Edu::Typing(content) if content.user_id.server_name() == origin.server => {
+            Edu::Receipt(mut content) => {
+                let rooms: Vec<OwnedRoomId> = content.receipts.keys().cloned().collect();
+                for room in rooms {
+                    if !self.hears(origin, &room)? {
+                        content.receipts.remove(&room);
+                    }
+                }
+                self.parts.receipts.receive(&origin.server, content).await
+            }
+            Edu::Typing(content)
+                if content.user_id.server_name() == origin.server && self.hears(origin, &content.room_id)? =>
+            {
                 self.parts.typing.set_remote(&content.user_id, &content.room_id, content.typing)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether what a server says about a room counts: the room may be spoken of through its door, and the room's access
+    /// list lets it take part.
+    fn hears(&self, origin: &Origin, room_id: &RoomId) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let heard = self.resident(view, origin, room_id).and_then(|(room, _)| check_acl(view, room, &origin.server));
+        match heard {
+            Ok(()) => Ok(true),
+            Err(Error::Matrix { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -70,12 +92,12 @@ fn allowed(
     message: &DirectDeviceContent,
 ) -> Result<DirectDeviceContent, millpond_store::Error> {
     let mut message = message.clone();
-    if origin.class == LinkClass::Contact {
+    if origin.is_contact() {
         return Ok(message);
     }
-    let server: &ServerName = &origin.server;
+    let (server, route): (&ServerName, _) = (&origin.server, origin.route());
     for user in message.messages.keys().cloned().collect::<Vec<_>>() {
-        if !shares_room_with(txn.view(), &user, server)? {
+        if !shares_room_by(txn.view(), &user, server, route)? {
             message.messages.remove(&user);
         }
     }

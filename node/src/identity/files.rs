@@ -16,6 +16,7 @@ use millpond_mailbox::{
     xwing::XWingSecret,
 };
 use millpond_matrix::signing::Ed25519KeyPair;
+use ruma::{OwnedServerName, ServerName};
 use zeroize::Zeroizing;
 
 /// Why the node's keys cannot be had.
@@ -41,21 +42,71 @@ pub enum KeyFileError {
         /// What should be in it.
         wanted: &'static str,
     },
+    /// The node has a name already.
+    #[error(
+        "this node is {found} and stays it: its users' ids hold that name; for {wanted} make a new node with its own data directory"
+    )]
+    OtherName {
+        /// Its name.
+        found: String,
+        /// What the settings say.
+        wanted: OwnedServerName,
+    },
+    /// A name of onion form is its key and nothing that can be chosen.
+    #[error("{0} cannot be chosen as a name: names under .onion are made from keys")]
+    NotOfTheDns(OwnedServerName),
     /// The keys are there and make no valid key document.
     #[error("the node's keys make no valid key document: {0}")]
     Document(String),
 }
 
+/// The node's name in the DNS: the one in `keys/server_name`, or `wanted` at first run, when there are no keys yet.
+pub(super) fn dns_name(data_dir: &Path, wanted: Option<&ServerName>) -> Result<Option<OwnedServerName>, KeyFileError> {
+    if let Some(wanted) = wanted.filter(|wanted| wanted.host().to_ascii_lowercase().ends_with(".onion")) {
+        return Err(KeyFileError::NotOfTheDns(wanted.to_owned()));
+    }
+    let path = data_dir.join("keys/server_name");
+    let kept = match fs::read_to_string(&path) {
+        Ok(text) => Some(
+            OwnedServerName::try_from(text.trim_end())
+                .map_err(|_| KeyFileError::Damaged { path: path.clone(), wanted: "a server name" })?,
+        ),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(KeyFileError::Io { doing: "read", path, source }),
+    };
+    match (kept, wanted) {
+        (Some(kept), Some(wanted)) if kept != wanted => {
+            Err(KeyFileError::OtherName { found: kept.to_string(), wanted: wanted.to_owned() })
+        }
+        (Some(kept), _) => Ok(Some(kept)),
+        (None, Some(wanted)) if data_dir.join("keys/identity").exists() => {
+            Err(KeyFileError::OtherName { found: "named by its key".to_owned(), wanted: wanted.to_owned() })
+        }
+        (None, Some(wanted)) => {
+            make_folder(&data_dir.join("keys"))?;
+            write_private(&path, format!("{wanted}\n").as_bytes()).map_err(|source| KeyFileError::Io {
+                doing: "write",
+                path,
+                source,
+            })?;
+            Ok(Some(wanted.to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), KeyFileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let made = builder.create(folder);
+    made.map_err(|source| KeyFileError::Io { doing: "make the folder of", path: folder.to_owned(), source })
+}
+
 pub(super) fn load_or_create(data_dir: &Path) -> Result<(IdentityKey, SigningKey, XWingSecret), KeyFileError> {
     let folder = data_dir.join("keys");
-    let create = || {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&folder)
-    };
-    create().map_err(|source| KeyFileError::Io { doing: "make the folder of", path: folder.clone(), source })?;
+    make_folder(&folder)?;
     let (_, identity) = load_or_create_seed(&folder.join("identity"), None)?;
     let (generation, signing) = load_or_create_seed(&folder.join("signing"), Some(Generation::FIRST))?;
     let (_, intro) = load_or_create_seed(&folder.join("intro"), None)?;
@@ -166,6 +217,22 @@ mod tests {
             let mode = std::fs::metadata(dir.path().join("keys").join(name)).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_of_the_dns_is_taken_at_first_run_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = ruma::server_name!("pond.example");
+        let first = Identity::load_or_create_named(dir.path(), Some(name)).unwrap();
+        assert!(first.is_dns_named() && first.server_name() == name);
+        assert_eq!(Identity::load_or_create(dir.path()).unwrap().server_name(), name);
+        let other = Identity::load_or_create_named(dir.path(), Some(ruma::server_name!("other.example")));
+        assert!(other.is_err_and(|error| error.to_string().contains("this node is pond.example")));
+        let by_key = tempfile::tempdir().unwrap();
+        assert!(!Identity::load_or_create(by_key.path()).unwrap().is_dns_named());
+        assert!(Identity::load_or_create_named(by_key.path(), Some(name)).is_err());
+        let onion = ruma::server_name!("abc.onion");
+        assert!(Identity::load_or_create_named(tempfile::tempdir().unwrap().path(), Some(onion)).is_err());
     }
 
     #[test]

@@ -25,7 +25,8 @@ use serde_json::value::RawValue;
 use super::{Inbox, MAX_PDUS, judge, parked};
 use crate::{
     Error,
-    peers::{PATIENCE, is_linked},
+    classic::needed,
+    peers::{PATIENCE, Route, route},
     rooms::{
         apply::{self, Context, Owed},
         rows,
@@ -34,6 +35,8 @@ use crate::{
 
 /// Events of a state or an auth chain that are taken at once.
 pub(crate) const MAX_STATE: usize = 50_000;
+/// Classic servers that are asked for one thing, beside the one that showed it.
+const MAX_CLASSIC: usize = 4;
 /// Outliers written in one commit.
 pub(crate) const OUTLIER_SLICE: usize = 128;
 /// With more than this parked in a room, gaps are bridged by the state instead of walked event by event.
@@ -62,20 +65,28 @@ impl Inbox {
         Ok(())
     }
 
-    /// The origin, then linked members, as far as they are linked.
+    /// The origin, then other members: those with a link, and in a classic room some of those that are reached by the
+    /// classic route.
     pub(crate) fn who_to_ask(&self, room: RoomShort, origin: &ServerName) -> Result<Vec<OwnedServerName>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let mut servers = Vec::new();
-        if is_linked(view, origin)? {
-            servers.push(origin.to_owned());
-        }
-        for row in view.scan(tables::ROOM_SERVERS, (room,))? {
-            let ((_, server), _) = row?;
-            if server != origin && is_linked(view, &server)? {
-                servers.push(server);
+        let Some(row) = view.get(tables::ROOMS, room)? else { return Ok(Vec::new()) };
+        let us = self.core.identity();
+        let (mut linked, mut classic) = (Vec::new(), Vec::new());
+        for server in view.scan(tables::ROOM_SERVERS, (room,))?.map(|row| row.map(|((_, server), _)| server)) {
+            let server = server?;
+            match route(view, us, &server)?.filter(|route| route.carries(&row)) {
+                Some(Route::Link) if server != origin => linked.push(server),
+                Some(Route::Classic) if server != origin && classic.len() < MAX_CLASSIC => classic.push(server),
+                _ => {}
             }
         }
+        let mut servers = Vec::new();
+        if route(view, us, origin)?.is_some_and(|route| route.carries(&row)) {
+            servers.push(origin.to_owned());
+        }
+        servers.extend(linked);
+        servers.extend(classic);
         Ok(servers)
     }
 
@@ -167,15 +178,15 @@ impl Inbox {
     ) -> Result<Vec<CheckedPdu>, Error> {
         pdus.truncate(MAX_STATE);
         let mut raw = Vec::with_capacity(pdus.len());
-        let mut servers = BTreeSet::new();
+        let mut needs = Vec::new();
         for pdu in &pdus {
             let Ok(pdu) = RawPdu::parse(pdu.get()) else { continue };
             let Ok(keys) = pdu.required_keys(rules) else { continue };
-            servers.extend(keys.into_keys());
+            needs.push((keys, pdu.made_at_ms()));
             raw.push(pdu);
         }
-        let keys = self.peers.keys(servers, from).await?;
-        let check = move || raw.into_iter().filter_map(|pdu| pdu.check(rules, &keys).ok()).collect();
+        let keys = self.peers.keys(needed(needs), from).await?;
+        let check = move || raw.into_iter().filter_map(|pdu| keys.check(rules, pdu).ok()).collect();
         tokio::task::spawn_blocking(check).await.map_err(|e| Error::internal(format!("checking PDUs: {e}")))
     }
 
@@ -198,7 +209,7 @@ impl Inbox {
         ready: judge::Ready,
         accepted: AcceptedState,
     ) -> Result<bool, Error> {
-        let owed = Owed::AllBut(judge::served(&ready.staged, &ready.pdu));
+        let owed = Owed::Onward(judge::served(&ready.staged, &ready.pdu));
         self.write_with_state(room, ready.pdu, accepted, owed, false).await
     }
 
@@ -213,7 +224,8 @@ impl Inbox {
         accepted: AcceptedState,
         resident: &ServerName,
     ) -> Result<bool, Error> {
-        let owed = Owed::AllBut(BTreeSet::from([resident.to_owned()]));
+        // The resident server sends it out in a classic room.
+        let owed = Owed::Onward(BTreeSet::from([resident.to_owned()]));
         self.write_with_state(room, pdu, accepted, owed, true).await
     }
 

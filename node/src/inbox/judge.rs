@@ -1,7 +1,10 @@
 //! Judging the staged PDUs of one room: signatures first, in parallel and off the writer; then slices of decisions, each in
 //! one commit. What needs a state resolution leaves the writer for it and comes again with the result.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use millpond_matrix::{
     CheckedPdu, Verdict,
@@ -21,6 +24,7 @@ use serde::Deserialize;
 use super::{Inbox, parked};
 use crate::{
     Error,
+    classic::{KeyRing, needed},
     rooms::{
         apply::{self, Context, Owed},
         current, local,
@@ -107,27 +111,25 @@ impl Inbox {
         staged: Vec<(u64, StagedPdu)>,
     ) -> Result<Vec<Ready>, Error> {
         let mut raw = Vec::with_capacity(staged.len());
-        let (mut dropped, mut servers) = (Vec::new(), BTreeSet::new());
+        let (mut dropped, mut needs) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         let acl = self.server_acl(room)?;
         for (position, staged) in staged {
             let allowed = acl.as_ref().is_none_or(|acl| acl.is_allowed(&staged.origin));
             let parsed = RawPdu::parse(&staged.json).and_then(|pdu| pdu.required_keys(rules).map(|keys| (pdu, keys)));
             match parsed {
                 Ok((pdu, keys)) if allowed => {
-                    servers.extend(keys.into_keys().map(|server| (server, staged.origin.clone())));
+                    needs.entry(staged.origin.clone()).or_default().push((keys, pdu.made_at_ms()));
                     raw.push((position, staged, pdu));
                 }
                 _ => dropped.push(position),
             }
         }
-        let mut keys = millpond_matrix::signing::PublicKeyMap::new();
-        for (server, carrier) in servers {
-            if !keys.contains_key(server.as_str()) {
-                keys.extend(self.peers.keys([server], &carrier).await?);
-            }
+        let mut keys = KeyRing::default();
+        for (carrier, needs) in needs {
+            keys.merge(self.peers.keys(needed(needs), &carrier).await?);
         }
         let checked = tokio::task::spawn_blocking(move || {
-            let check = |(position, staged, pdu): (u64, StagedPdu, RawPdu)| match pdu.check(rules, &keys) {
+            let check = |(position, staged, pdu): (u64, StagedPdu, RawPdu)| match keys.check(rules, pdu) {
                 Ok(pdu) => Ok(Ready { position, staged, pdu }),
                 Err(error) => {
                     tracing::debug!(%error, "dropped a PDU");
@@ -219,7 +221,7 @@ pub(super) fn write_verdict(
     verdict: Verdict,
 ) -> Result<(), millpond_store::Error> {
     let served = served(&ready.staged, &ready.pdu);
-    let context = Context { owed: Owed::AllBut(served), ..Context::default() };
+    let context = Context { owed: Owed::Onward(served), ..Context::default() };
     if !matches!(verdict, Verdict::Duplicate) {
         apply::write(txn, core.identity(), (short, room), &ready.pdu, verdict, &context)?;
     }

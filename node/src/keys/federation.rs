@@ -7,15 +7,17 @@ use ruma::{
 };
 
 use super::{Keys, lists, outbound, show, signed::Usage};
-use crate::Error;
+use crate::{Error, peers::Route};
 
 /// Whom an asking server may ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// A contact: about everybody here, for clients ask before they make the first room.
     Contact,
-    /// Anybody else: about users who share a room with it.
+    /// Another linked node: about users who share a room with it.
     CoMembers,
+    /// A classic server: about users who share a classic room with it.
+    ClassicCoMembers,
 }
 
 impl Keys {
@@ -100,6 +102,11 @@ impl Keys {
 
     fn may_ask(&self, view: View<'_>, origin: &ServerName, audience: Audience, user: &UserId) -> Result<bool, Error> {
         let ours = self.core.identity().is_our_user(user) && view.contains(tables::ACCOUNTS, user)?;
-        Ok(ours && (audience == Audience::Contact || lists::shares_room_with(view, user, origin)?))
+        Ok(ours
+            && match audience {
+                Audience::Contact => true,
+                Audience::CoMembers => lists::shares_room_with(view, user, origin)?,
+                Audience::ClassicCoMembers => lists::shares_room_by(view, user, origin, Route::Classic)?,
+            })
     }
 }

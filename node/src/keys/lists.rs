@@ -14,7 +14,7 @@ use millpond_store::{
 use ruma::{DeviceId, OwnedServerName, OwnedUserId, ServerName, UserId, events::room::member::MembershipState};
 
 use super::Keys;
-use crate::{rooms::current::membership_of, sync::token::Token};
+use crate::{peers::Route, rooms::current::membership_of, sync::token::Token};
 
 /// `device_lists` of `/sync` and the answer of `/keys/changes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +122,18 @@ pub(crate) fn joined_rooms(view: View<'_>, user: &UserId) -> Result<Vec<RoomShor
 pub(crate) fn shares_room_with(view: View<'_>, user: &UserId, server: &ServerName) -> Result<bool, Error> {
     for room in joined_rooms(view, user)? {
         if view.contains(tables::ROOM_SERVERS, (room, server))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a server has a member in a room with this user that the route may carry.
+pub(crate) fn shares_room_by(view: View<'_>, user: &UserId, server: &ServerName, route: Route) -> Result<bool, Error> {
+    for room in joined_rooms(view, user)? {
+        if view.contains(tables::ROOM_SERVERS, (room, server))?
+            && route.carries(&crate::rooms::rows::room_row(view, room)?)
+        {
             return Ok(true);
         }
     }
@@ -272,7 +284,8 @@ fn says_join(view: View<'_>, member_event: Option<EventShort>) -> Result<bool, E
     Ok(row.is_some_and(|row| membership_of(&row) == MembershipState::Join))
 }
 
-fn servers_sharing(view: View<'_>, user: &UserId) -> Result<BTreeSet<OwnedServerName>, Error> {
+/// The servers in the rooms of a user of ours.
+pub(crate) fn servers_sharing(view: View<'_>, user: &UserId) -> Result<BTreeSet<OwnedServerName>, Error> {
     let mut servers = BTreeSet::new();
     for room in joined_rooms(view, user)? {
         for row in view.scan(tables::ROOM_SERVERS, (room,))? {

@@ -10,6 +10,7 @@ use ruma::{
 };
 
 use super::{lists, show, signed::Usage};
+use crate::peers::Route;
 
 /// EDUs for one destination, and what to note when it has taken them.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,12 @@ impl DeviceEdus {
 ///
 /// # Errors
 /// Storage errors.
-pub fn device_list_edus(view: View<'_>, destination: &ServerName, limit: usize) -> Result<DeviceEdus, Error> {
+pub(crate) fn device_list_edus(
+    view: View<'_>,
+    destination: &ServerName,
+    route: Route,
+    limit: usize,
+) -> Result<DeviceEdus, Error> {
     let cursor = view.get(tables::DEVICE_OUT_CURSOR, destination)?;
     let mut batch = DeviceEdus::default();
     let mut shared = BTreeMap::<OwnedUserId, bool>::new();
@@ -47,7 +53,7 @@ pub fn device_list_edus(view: View<'_>, destination: &ServerName, limit: usize) 
         batch.cursor = position;
         let shares = match shared.get(&out.user_id) {
             Some(shares) => *shares,
-            None => lists::shares_room_with(view, &out.user_id, destination)?,
+            None => lists::shares_room_by(view, &out.user_id, destination, route)?,
         };
         shared.insert(out.user_id.clone(), shares);
         if shares {

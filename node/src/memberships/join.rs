@@ -1,6 +1,8 @@
 //! Joining a room over federation: a template from a resident server, checked before it is signed; then the room's state,
 //! every event of it checked before it is believed (server-server spec, "Joining Rooms").
 
+use std::time::Duration;
+
 use millpond_matrix::{
     CheckedPdu,
     join::{self, AcceptedState, RoomAnswer},
@@ -21,9 +23,10 @@ use serde_json::value::RawValue;
 use super::Memberships;
 use crate::{
     Error,
+    classic::AnyPdu,
     inbox::known_pdu,
     peers::PATIENCE,
-    rooms::{self, local, rows},
+    rooms::{self, local, policy, rows},
 };
 
 impl Memberships {
@@ -67,13 +70,22 @@ impl Memberships {
         let signer = rooms::signer(&self.core);
         let join = template.sign(rules, &expected, content, now, &signer).map_err(local::build_error)?;
         // 3. The room's state for it.
-        let request = create_join_event::v2::Request::new(room_id.to_owned(), join.owned_event_id(), raw(&join)?);
-        let answer = self.peers.ask(server, request, PATIENCE).await?.room_state;
+        let (room, event_id) = (room_id.to_owned(), join.owned_event_id());
+        let request = |pdu| create_join_event::v2::Request::new(room, event_id, pdu);
+        let answer = self.peers.bring(server, self.sendable(room_id, &join)?, request, JOIN_PATIENCE).await?.room_state;
         // With a restricted join the resident server has added its signature; the event id is the same.
         let join = self.signed_by_resident(rules, server, join, answer.event).await?;
         let state = self.inbox.check_all(rules, server, answer.state).await?;
         let auth_chain = self.inbox.check_all(rules, server, answer.auth_chain).await?;
         self.enter(server, rules, room_id, join, RoomAnswer { state, auth_chain }).await
+    }
+
+    /// An event that enters or leaves a room, with what is known of the room's policy.
+    pub(super) fn sendable(&self, room_id: &RoomId, pdu: &CheckedPdu) -> Result<AnyPdu, Error> {
+        let snapshot = self.core.snapshot()?;
+        let room = rows::room(snapshot.view(), room_id)?.map(|(_, room)| room);
+        let json = RawValue::from_string(pdu.json().to_owned()).map_err(|e| Error::internal(e.to_string()))?;
+        Ok(AnyPdu::outside(room.as_ref(), json))
     }
 
     fn profile_content(&self, user: &UserId) -> Result<CanonicalJsonObject, Error> {
@@ -103,10 +115,8 @@ impl Memberships {
         answer: RoomAnswer,
     ) -> Result<(), Error> {
         let (accepted, overlay) = self.judge(server, rules, room_id, &join, answer)?;
-        if !overlay {
-            let message = "that is a classic room; a node named by its key can be in overlay rooms only";
-            return Err(Error::forbidden(message));
-        }
+        policy::check_enters(&self.core, overlay)?;
+        self.peers.check_route(server, overlay)?;
         let room = Room { room_id: room_id.to_owned(), version: rules.version.clone(), overlay };
         let short = self.know_room(room.clone()).await?;
         self.inbox.write_outliers(short, &accepted).await?;
@@ -162,7 +172,5 @@ pub(super) fn supported(version: &RoomVersionId) -> Result<&'static RoomRules, E
     })
 }
 
-/// An event as the body of a request.
-pub(super) fn raw(pdu: &CheckedPdu) -> Result<Box<RawValue>, Error> {
-    RawValue::from_string(pdu.json().to_owned()).map_err(|e| Error::internal(e.to_string()))
-}
+/// How long a resident server may take to describe a room: some hold hundreds of thousands of events of state.
+const JOIN_PATIENCE: Duration = Duration::from_secs(120);

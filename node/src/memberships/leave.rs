@@ -19,15 +19,11 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    Memberships,
-    join::{raw, supported},
-    membership,
-};
+use super::{Memberships, join::supported, membership};
 use crate::{
     Error,
     peers::PATIENCE,
-    rooms::{self, known_room, local, rows, stripped},
+    rooms::{self, known_room, local, policy, rows, stripped},
 };
 
 impl Memberships {
@@ -67,8 +63,9 @@ impl Memberships {
         let answer = self.peers.ask(server, request, PATIENCE).await?;
         let version = answer.room_version.unwrap_or(RoomVersionId::V1);
         let leave = self.sign(&version, room_id, user, MembershipState::Leave, &answer.event, extra)?;
-        let request = create_leave_event::v2::Request::new(room_id.to_owned(), leave.owned_event_id(), raw(&leave)?);
-        self.peers.ask(server, request, PATIENCE).await?;
+        let (room, event_id) = (room_id.to_owned(), leave.owned_event_id());
+        let request = |pdu| create_leave_event::v2::Request::new(room, event_id, pdu);
+        self.peers.bring(server, self.sendable(room_id, &leave)?, request, PATIENCE).await?;
         Ok(())
     }
 
@@ -101,10 +98,13 @@ impl Memberships {
         let answer = self.peers.ask(server, request, PATIENCE).await?;
         let version = answer.room_version;
         let knock = self.sign(&version, room_id, user, MembershipState::Knock, &answer.event, extra)?;
-        let request = create_knock_event::v1::Request::new(room_id.to_owned(), knock.owned_event_id(), raw(&knock)?);
-        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let (room, event_id) = (room_id.to_owned(), knock.owned_event_id());
+        let request = |pdu| create_knock_event::v1::Request::new(room, event_id, pdu);
+        let answer = self.peers.bring(server, self.sendable(room_id, &knock)?, request, PATIENCE).await?;
         let shown = shown_state(&answer.knock_room_state, knock.json());
         let overlay = stripped::is_overlay(&shown);
+        policy::check_enters(&self.core, overlay)?;
+        self.peers.check_route(server, overlay)?;
         let room = Room { room_id: room_id.to_owned(), version, overlay };
         self.show_outside(user, room, MembershipState::Knock, shown).await
     }

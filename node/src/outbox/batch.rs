@@ -16,9 +16,10 @@ use sha2::{Digest, Sha256};
 use super::Outbox;
 use crate::{
     Error,
+    classic::AnyPdu,
     inbox::{MAX_EDUS, MAX_PDUS},
     keys::{DeviceEdus, device_list_edus},
-    peers,
+    peers::{self, Route},
     receipts::{ReceiptEdus, receipt_edus},
     rooms,
     typing::TypingEdus,
@@ -44,7 +45,8 @@ pub(super) enum Batch {
 pub(super) struct Transaction {
     /// Names the content: the same content sent again has the same id, other content another one.
     pub(super) txn_id: String,
-    pub(super) body: Vec<u8>,
+    pub(super) pdus: Vec<AnyPdu>,
+    pub(super) rest: Rest,
     pub(super) positions: Vec<u64>,
     /// Of device lists a peer that was away needs the latest, not all: chosen by cursor when they are sent.
     pub(super) devices: DeviceEdus,
@@ -54,27 +56,38 @@ pub(super) struct Transaction {
     pub(super) typing: TypingEdus,
 }
 
+/// The transaction but for its PDUs.
 #[derive(Serialize)]
-struct Content {
-    pdus: Vec<Box<RawValue>>,
+pub(super) struct Rest {
     edus: Vec<Box<RawValue>>,
-    #[serde(rename = "org.millpond.via")]
-    via: Vec<BTreeSet<OwnedServerName>>,
+    /// Over links only: a classic server serves nobody in our stead.
+    #[serde(rename = "org.millpond.via", skip_serializing_if = "Option::is_none")]
+    via: Option<Vec<BTreeSet<OwnedServerName>>>,
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
     origin: &'a ServerName,
     origin_server_ts: u64,
+    pdus: &'a [Box<RawValue>],
     #[serde(flatten)]
-    content: &'a Content,
+    rest: &'a Rest,
+}
+
+impl Rest {
+    /// The whole body.
+    pub(super) fn body(&self, origin: &ServerName, now_ms: u64, pdus: &[Box<RawValue>]) -> Result<Vec<u8>, String> {
+        let body = Body { origin, origin_server_ts: now_ms, pdus, rest: self };
+        serde_json::to_vec(&body).map_err(|e| format!("a transaction does not serialise: {e}"))
+    }
 }
 
 impl Outbox {
     pub(super) fn next_batch(&self, server: &ServerName) -> Result<Option<Batch>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let mut content = Content { pdus: Vec::new(), edus: Vec::new(), via: Vec::new() };
+        let Some(route) = peers::route(view, self.core.identity(), server)? else { return Ok(None) };
+        let (mut pdus, mut edus, mut via) = (Vec::new(), Vec::new(), Vec::new());
         let (mut positions, mut served, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
         for row in view.scan(tables::OUTBOX, (server,))? {
             let ((_, position), item) = row?;
@@ -83,46 +96,51 @@ impl Outbox {
                     return Ok(Some(Batch::Invite { position, event }));
                 }
                 OutboxItem::Invite(_) => break,
-                OutboxItem::Pdu(_) if content.pdus.len() == MAX_PDUS => break,
-                OutboxItem::Edu(_) if content.edus.len() == MAX_EDUS => break,
+                OutboxItem::Pdu(_) if pdus.len() == MAX_PDUS => break,
+                OutboxItem::Edu(_) if edus.len() == MAX_EDUS => break,
                 _ if bytes > MAX_BYTES => break,
                 OutboxItem::Pdu(event) => {
                     let row = rooms::rows::event(view, event)?;
-                    content.via.push(served_in(view, row.meta.room, row.meta.position, &mut served)?);
+                    let room = rooms::rows::room_row(view, row.meta.room)?;
+                    if route == Route::Link {
+                        via.push(served_in(view, row.meta.room, row.meta.position, &mut served)?);
+                    }
                     bytes += row.json.len();
-                    content.pdus.push(raw(row)?);
+                    pdus.push(AnyPdu::of(&room, raw(row)?));
                 }
                 OutboxItem::Edu(json) => {
                     bytes += json.len();
-                    content.edus.push(raw_json(json)?);
+                    edus.push(raw_json(json)?);
                 }
             }
             positions.push(position);
         }
-        let devices = device_list_edus(view, server, MAX_EDUS - content.edus.len())?;
-        let room = MAX_EDUS.saturating_sub(content.edus.len() + devices.edus.len());
-        let receipts = receipt_edus(view, self.core.identity(), server, room)?;
-        let typing = self.typing.edus(view, server, room.saturating_sub(receipts.edus.len()))?;
+        let devices = device_list_edus(view, server, route, MAX_EDUS - edus.len())?;
+        let room = MAX_EDUS.saturating_sub(edus.len() + devices.edus.len());
+        let receipts = receipt_edus(view, self.core.identity(), server, route, room)?;
+        let typing = self.typing.edus(view, server, route, room.saturating_sub(receipts.edus.len()))?;
         for json in devices.edus.iter().chain(&receipts.edus).chain(&typing.edus) {
-            content.edus.push(raw_json(json.clone())?);
+            edus.push(raw_json(json.clone())?);
         }
-        if content.pdus.is_empty() && content.edus.is_empty() {
+        if pdus.is_empty() && edus.is_empty() {
             return Ok(None);
         }
-        let (txn_id, body) = self.serialise(&content, &typing)?;
-        Ok(Some(Batch::Transaction(Transaction { txn_id, body, positions, devices, receipts, typing })))
+        let rest = Rest { edus, via: (route == Route::Link).then_some(via) };
+        let txn_id = txn_id(&pdus, &rest, &typing)?;
+        Ok(Some(Batch::Transaction(Transaction { txn_id, pdus, rest, positions, devices, receipts, typing })))
     }
+}
 
-    fn serialise(&self, content: &Content, typing: &TypingEdus) -> Result<(String, Vec<u8>), Error> {
-        let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
-        // Who types, stops and types again says the same twice, and the peer must not take it for a repetition.
-        let digest = Sha256::new().chain_update(serde_json::to_vec(content).map_err(failed)?);
-        let digest = digest.chain_update(typing.last().to_be_bytes()).finalize();
-        let body =
-            Body { origin: self.core.identity().server_name(), origin_server_ts: self.core.clock().now_ms(), content };
-        let body = serde_json::to_vec(&body).map_err(failed)?;
-        Ok((BASE32_NOPAD.encode(&digest[..20]).to_lowercase(), body))
+fn txn_id(pdus: &[AnyPdu], rest: &Rest, typing: &TypingEdus) -> Result<String, Error> {
+    let mut digest = Sha256::new();
+    for pdu in pdus {
+        digest.update(pdu.json().get());
     }
+    let rest = serde_json::to_vec(rest);
+    digest.update(rest.map_err(|e| Error::internal(format!("a transaction does not serialise: {e}")))?);
+    // Who types, stops and types again says the same twice, and the peer must not take it for a repetition.
+    digest.update(typing.last().to_be_bytes());
+    Ok(BASE32_NOPAD.encode(&digest.finalize()[..20]).to_lowercase())
 }
 
 /// The linked servers of a room, each with the position since which it is.

@@ -1,10 +1,8 @@
 //! Sending a batch, and forgetting it when the peer has it.
 
-use bytes::Bytes;
-use http::{Method, Request, header};
 use millpond_store::{job, rows::EventShort, tables};
 use ruma::{
-    ServerName,
+    OwnedEventId, OwnedRoomId, RoomVersionId, ServerName,
     api::federation::membership::{RawStrippedState, create_invite},
 };
 use serde_json::value::RawValue;
@@ -15,11 +13,26 @@ use super::{
 };
 use crate::{
     Error,
+    classic::AnyPdu,
     keys::{DeviceEdus, device_lists_delivered},
     peers::PeerError,
     receipts::{ReceiptEdus, receipts_delivered},
     rooms,
 };
+
+/// What goes with an invite: it is of the same room.
+struct Invite {
+    room_id: OwnedRoomId,
+    event_id: OwnedEventId,
+    version: RoomVersionId,
+    shown: Vec<RawStrippedState>,
+}
+
+impl Invite {
+    fn request(self, event: Box<RawValue>) -> create_invite::v2::Request {
+        create_invite::v2::Request::new(self.room_id, self.event_id, self.version, event, self.shown)
+    }
+}
 
 impl Outbox {
     pub(super) async fn send(&self, server: &ServerName, batch: &Batch) -> Result<(), PeerError> {
@@ -30,26 +43,22 @@ impl Outbox {
     }
 
     async fn send_transaction(&self, server: &ServerName, transaction: &Transaction) -> Result<(), PeerError> {
-        let request = Request::builder()
-            .method(Method::PUT)
-            .uri(format!("/_matrix/federation/v1/send/{}", transaction.txn_id))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from(transaction.body.clone()))
-            .map_err(|e| PeerError::Malformed(e.to_string()))?;
-        self.peers.send(server, request, PATIENCE).await.map(drop)
+        let (us, now_ms) = (self.core.identity().server_name(), self.core.clock().now_ms());
+        let body = |pdus: Vec<Box<RawValue>>| transaction.rest.body(us, now_ms, &pdus);
+        self.peers.transact(server, &transaction.txn_id, transaction.pdus.clone(), body, PATIENCE).await
     }
 
     /// The invite was committed when the user made it: the auth rules need no signature of the invitee's server.
     async fn send_invite(&self, server: &ServerName, event: EventShort) -> Result<(), PeerError> {
-        let request = self.invite_request(event).map_err(|e| PeerError::Malformed(e.to_string()))?;
-        match self.peers.ask(server, request, PATIENCE).await {
+        let (pdu, invite) = self.invite(event).map_err(|e| PeerError::Malformed(e.to_string()))?;
+        match self.peers.bring(server, pdu, |json| invite.request(json), PATIENCE).await {
             // A refused invite stays in the room as it is; sending it again would be refused again.
             Err(PeerError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => Ok(()),
             other => other.map(drop),
         }
     }
 
-    fn invite_request(&self, event: EventShort) -> Result<create_invite::v2::Request, Error> {
+    fn invite(&self, event: EventShort) -> Result<(AnyPdu, Invite), Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let row = rooms::rows::event(view, event)?;
@@ -63,7 +72,8 @@ impl Outbox {
             shown.push(RawStrippedState::Pdu(json.map_err(|e| Error::internal(e.to_string()))?));
         }
         let json = RawValue::from_string(row.json.into()).map_err(|e| Error::internal(e.to_string()))?;
-        Ok(create_invite::v2::Request::new(room_id, pdu.owned_event_id(), room.version, json, shown))
+        let invite = Invite { room_id, event_id: pdu.owned_event_id(), version: room.version.clone(), shown };
+        Ok((AnyPdu::of(&room, json), invite))
     }
 
     /// Removes the rows of a batch that the peer has staged, in one commit.

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, ServerName};
+
+use crate::classic::is_of_the_dns;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -40,6 +42,13 @@ const MAX_SENDING: usize = 16;
 const FIRST_WAIT_MS: u64 = 1_000;
 /// The longest wait. A peer that comes back says so by itself, so this only matters when that was missed.
 const LONGEST_WAIT_MS: u64 = 5 * 60_000;
+/// The same for a classic server, of which there may be thousands, some gone for good. One that comes back is heard of when
+/// it sends us something.
+const LONGEST_CLASSIC_WAIT_MS: u64 = 60 * 60_000;
+
+fn longest_wait_ms(server: &ServerName) -> u64 {
+    if is_of_the_dns(server) { LONGEST_CLASSIC_WAIT_MS } else { LONGEST_WAIT_MS }
+}
 
 impl Schedule {
     /// Takes an event; `random` is any number, for the jitter.
@@ -57,10 +66,11 @@ impl Schedule {
             }
             InEvent::Idle(server) => drop(self.destinations.remove(&server)),
             InEvent::Failed(server) => {
+                let longest_wait_ms = longest_wait_ms(&server);
                 let destination = self.destinations.entry(server).or_default();
                 destination.sending = false;
                 destination.work = true;
-                let longest = (FIRST_WAIT_MS << destination.failures.min(20)).min(LONGEST_WAIT_MS);
+                let longest = (FIRST_WAIT_MS << destination.failures.min(22)).min(longest_wait_ms);
                 // Between half of the wait and all of it, so that peers that fell together do not come back together.
                 let wait = longest / 2 + random % (longest / 2 + 1);
                 destination.failures = destination.failures.saturating_add(1);
@@ -96,7 +106,7 @@ mod tests {
     use super::*;
 
     fn peer() -> OwnedServerName {
-        owned_server_name!("b.example")
+        owned_server_name!("b.onion")
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Key documents of other servers. A document proves itself by the name of its server, so any member may carry it and no
+//! Key documents of other servers. Those of key-named servers: a document proves itself by the name of its server, so any member may carry it and no
 //! notary is asked; the highest generation wins, and an equal one with other content is an alarm (overlay.md section 1).
 
 use std::collections::BTreeMap;
@@ -8,31 +8,37 @@ use millpond_mailbox::{
     key_document::{KeyDocument, Verdict},
     name::NodeName,
 };
-use millpond_matrix::signing::{PublicKeyMap, PublicKeySet};
+use millpond_matrix::signing::PublicKeySet;
 use millpond_store::{View, job, tables};
 use ruma::{OwnedServerName, ServerName, serde::Base64};
 
 use super::{PATIENCE, Peers};
-use crate::Error;
+use crate::{
+    Error,
+    classic::{KeyRing, Needed, is_of_the_dns},
+};
 
 impl Peers {
     /// The keys of these servers, as far as they can be had: from our rows, from the servers themselves, or from `carrier`,
-    /// who showed us something signed with them.
+    /// who showed us something signed with them. Those of classic servers come from themselves.
     ///
     /// # Errors
     /// Storage errors.
-    pub async fn keys(
+    pub(crate) async fn keys(
         &self,
-        servers: impl IntoIterator<Item = OwnedServerName>,
+        servers: BTreeMap<OwnedServerName, Needed>,
         carrier: &ServerName,
-    ) -> Result<PublicKeyMap, Error> {
-        let mut keys = PublicKeyMap::new();
-        for server in servers {
+    ) -> Result<KeyRing, Error> {
+        let ours = |server: &ServerName| self.core.identity().is_ours(server);
+        let (dns, by_key): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|(server, _)| is_of_the_dns(server) && !ours(server));
+        let mut ring = self.classic.keys(dns).await?;
+        for (server, _) in by_key {
             if let Some(found) = self.keys_of(&server, carrier).await? {
-                keys.insert(server.to_string(), found);
+                ring.add_lasting(&server, found);
             }
         }
-        Ok(keys)
+        Ok(ring)
     }
 
     async fn keys_of(&self, server: &ServerName, carrier: &ServerName) -> Result<Option<PublicKeySet>, Error> {
@@ -70,7 +76,7 @@ impl Peers {
             format!("/_matrix/key/v2/query/{server}")
         };
         let request = http::Request::get(path).body(Bytes::new()).map_err(|e| Error::internal(e.to_string()))?;
-        let Ok(answer) = self.send(from, request, PATIENCE).await else { return Ok(false) };
+        let Ok(answer) = self.send_over_link(from, request, PATIENCE).await else { return Ok(false) };
         for candidate in candidates(answer.body()) {
             if self.take_document(server, &candidate).await? {
                 return Ok(true);

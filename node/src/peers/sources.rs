@@ -9,6 +9,7 @@ use ruma::{
     ServerName, UserId,
     api::federation::{
         authenticated_media::{FileOrLocation, get_content},
+        directory::{get_public_rooms, get_public_rooms_filtered},
         query::get_profile_information,
     },
     profile::UserProfile,
@@ -17,9 +18,35 @@ use ruma::{
 use super::{PATIENCE, PeerError, Peers};
 use crate::{
     Error,
+    directory::{Listing, ListingRequest},
     media::{Label, MediaSource, RemoteMedia},
     profile::ProfileSource,
 };
+
+impl Peers {
+    /// A page of another server's public list.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn public_rooms(&self, server: &ServerName, request: &ListingRequest) -> Result<Listing, Error> {
+        let (limit, since) = (request.limit, request.since.clone());
+        if request.term.is_none() && request.room_types.is_empty() {
+            let mut question = get_public_rooms::v1::Request::new();
+            (question.limit, question.since) = (limit, since);
+            let answer = self.ask(server, question, PATIENCE).await?;
+            let (next_batch, prev_batch) = (answer.next_batch, answer.prev_batch);
+            let total = answer.total_room_count_estimate.unwrap_or_default();
+            return Ok(Listing { chunk: answer.chunk, next_batch, prev_batch, total });
+        }
+        let mut question = get_public_rooms_filtered::v1::Request::new();
+        (question.limit, question.since) = (limit, since);
+        question.filter.generic_search_term = request.term.clone();
+        question.filter.room_types = request.room_types.clone();
+        let answer = self.ask(server, question, PATIENCE).await?;
+        let total = answer.total_room_count_estimate.unwrap_or_default();
+        Ok(Listing { chunk: answer.chunk, next_batch: answer.next_batch, prev_batch: answer.prev_batch, total })
+    }
+}
 
 impl ProfileSource for Peers {
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<UserProfile, Error>> {

@@ -11,7 +11,7 @@ use ruma::{
 };
 
 use super::{Kind, thread_of};
-use crate::{identity::Identity, rooms::rows};
+use crate::{identity::Identity, peers::Route, rooms::rows};
 
 /// `m.receipt` EDUs of one transaction.
 #[derive(Clone, Debug, Default)]
@@ -26,10 +26,11 @@ pub struct ReceiptEdus {
 ///
 /// # Errors
 /// Storage errors.
-pub fn receipt_edus(
+pub(crate) fn receipt_edus(
     view: View<'_>,
     us: &Identity,
     destination: &ServerName,
+    route: Route,
     limit: usize,
 ) -> Result<ReceiptEdus, Error> {
     let mut found = ReceiptEdus::default();
@@ -39,7 +40,8 @@ pub fn receipt_edus(
             break;
         }
         // Who left the room meanwhile hears no more of it.
-        if !view.contains(tables::ROOM_SERVERS, (room, destination))? {
+        let stays = view.contains(tables::ROOM_SERVERS, (room, destination))?;
+        if !stays || !route.carries(&rows::room_row(view, room)?) {
             found.told.push((room, view.position()?.0));
             continue;
         }
@@ -57,8 +59,13 @@ pub fn receipt_edus(
 ///
 /// # Errors
 /// Storage errors.
-pub fn owes_receipts(view: View<'_>, us: &Identity, destination: &ServerName) -> Result<bool, Error> {
-    Ok(!receipt_edus(view, us, destination, 1)?.edus.is_empty())
+pub(crate) fn owes_receipts(
+    view: View<'_>,
+    us: &Identity,
+    destination: &ServerName,
+    route: Route,
+) -> Result<bool, Error> {
+    Ok(!receipt_edus(view, us, destination, route, 1)?.edus.is_empty())
 }
 
 /// Notes that a server has what it was sent.

@@ -61,7 +61,10 @@ async fn a_private_receipt_is_for_its_owner_only() {
     assert_eq!(seen(&room, before, &room.alice), None);
     assert!(seen(&room, before, &room.bob).is_some());
     let there = server_name!("there");
-    assert!(!owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there).unwrap());
+    assert!(
+        !owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there, crate::peers::Route::Link)
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -105,7 +108,14 @@ async fn with_peer(room: &Room) {
 /// The receipts owed to `there`, which are then delivered.
 async fn deliver(room: &Room, limit: usize) -> Vec<ReceiptContent> {
     let there = server_name!("there");
-    let sent = receipt_edus(room.core.snapshot().unwrap().view(), room.core.identity(), there, limit).unwrap();
+    let sent = receipt_edus(
+        room.core.snapshot().unwrap().view(),
+        room.core.identity(),
+        there,
+        crate::peers::Route::Link,
+        limit,
+    )
+    .unwrap();
     let edus = sent.edus.iter().map(|json| serde_json::from_str::<Value>(json).unwrap());
     let contents = edus.map(|edu| serde_json::from_value(edu["content"].clone()).unwrap()).collect();
     let core = room.core.clone();
@@ -132,7 +142,10 @@ async fn a_peer_gets_the_latest_receipts_once() {
     assert_eq!((second.len(), &second[0].receipts[&room.room_id].read[&room.bob].data.thread), (1, &Main));
     assert!(deliver(&room, 9).await.is_empty());
     let there = server_name!("there");
-    assert!(!owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there).unwrap());
+    assert!(
+        !owes_receipts(room.core.snapshot().unwrap().view(), room.core.identity(), there, crate::peers::Route::Link)
+            .unwrap()
+    );
 }
 
 #[tokio::test]

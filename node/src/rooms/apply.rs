@@ -168,7 +168,7 @@ fn append_event(
     show_outside(txn, identity, short, pdu, event)?;
     relations::write(txn, pdu, event, position)?;
     redactions::write(txn, (short, room), pdu, event)?;
-    fanout::write(txn, identity, short, pdu, event, &context.owed)?;
+    fanout::write(txn, identity, (short, room), pdu, event, &context.owed)?;
     txn.touch(Topic::Room(short));
     Ok(Applied { event, appended: true })
 }

@@ -31,7 +31,7 @@ use serde::Deserialize;
 use super::{
     Rooms,
     apply::{self, Context, Owed},
-    local, membership, rows, signer,
+    local, membership, policy, rows, signer,
 };
 use crate::Error;
 
@@ -62,6 +62,15 @@ impl Rooms {
         let room = Room { room_id: room_id.clone(), version, overlay };
         self.write_room(creator, room, pdus, alias, published).await?;
         Ok(room_id)
+    }
+
+    /// Whether the room that a request asks for will be an overlay room.
+    ///
+    /// # Errors
+    /// As [`Rooms::create`], for what is wrong with the policy.
+    pub fn policy_of_new(&self, request: &Request) -> Result<bool, Error> {
+        let version = request.room_version.clone().unwrap_or(rules::DEFAULT);
+        self.room_policy(&version, &mut object_of(request.creation_content.as_ref())?)
     }
 
     async fn write_room(
@@ -152,22 +161,38 @@ impl Rooms {
         MilliSecondsSinceUnixEpoch(UInt::new_saturating(now.max(last.unwrap_or_default() + 1)))
     }
 
-    /// Overlay is the default on a key-named node, where classic federation is impossible; it needs version 12, whose room
-    /// id hashes the create event. Older versions are made for local use and say `m.federate: false`.
+    /// Whether the room is an overlay room; `content` then says so for ever. Without the client's word it is one on a
+    /// key-named node, where classic federation is impossible, and on a node with a DNS name if the settings say so.
+    /// Overlay needs version 12, whose room id hashes the create event. On a key-named node older versions are made for
+    /// local use and say `m.federate: false`.
     fn room_policy(&self, version: &RoomVersionId, content: &mut CanonicalJsonObject) -> Result<bool, Error> {
         let asked = content.get(FEDERATION_KEY).map(|value| value.as_str().unwrap_or_default().to_owned());
+        let dns_named = self.core.identity().is_dns_named();
+        let by_default = match &self.core.config().classic {
+            Some(classic) if dns_named => classic.overlay_by_default,
+            _ => !dns_named,
+        };
         match asked.as_deref() {
-            None if *version == RoomVersionId::V12 => {
+            None if by_default && *version == RoomVersionId::V12 => {
                 content.insert(FEDERATION_KEY.to_owned(), CanonicalJsonValue::String("overlay".to_owned()));
                 Ok(true)
             }
+            None if dns_named => Ok(false),
             None => {
                 content.insert("m.federate".to_owned(), CanonicalJsonValue::Bool(false));
                 Ok(false)
             }
             Some("overlay") if *version == RoomVersionId::V12 => Ok(true),
             Some("overlay") => Err(Error::invalid_param("overlay rooms need room version 12")),
-            Some(_) => Err(Error::bad_json(format!("creation_content.{FEDERATION_KEY} can only be \"overlay\""))),
+            Some("classic") => {
+                policy::check_enters(&self.core, false)?;
+                // What every other server understands: a classic room is one whose create event says nothing.
+                content.remove(FEDERATION_KEY);
+                Ok(false)
+            }
+            Some(_) => Err(Error::bad_json(format!(
+                "creation_content.{FEDERATION_KEY} can only be \"overlay\" or \"classic\""
+            ))),
         }
     }
 }

@@ -204,7 +204,7 @@ pub(crate) fn profile(core: &Core, view: View<'_>, user_id: &UserId) -> Result<C
 pub(crate) fn after_member_event(
     core: &Core,
     txn: &mut WriteTxn<'_>,
-    (short, _): (RoomShort, &Room),
+    (short, room): (RoomShort, &Room),
     pdu: &CheckedPdu,
     event: EventShort,
 ) -> Result<(), millpond_store::Error> {
@@ -217,6 +217,10 @@ pub(crate) fn after_member_event(
         return Ok(());
     }
     let server = target.server_name().to_owned();
+    let route = crate::peers::route(txn.view(), core.identity(), &server)?;
+    if route.is_some_and(|route| !route.carries(room)) {
+        return Ok(());
+    }
     let position = txn.next_position().0;
     txn.put(tables::OUTBOX, (&*server, position), &OutboxItem::Invite(event))?;
     txn.touch(Topic::Outbox(server));

@@ -29,6 +29,11 @@ pub fn room_id(view: View<'_>, room: RoomShort) -> Result<OwnedRoomId, Error> {
     row.map(|row| row.room_id).ok_or_else(|| dangling("ROOMS", room.0))
 }
 
+/// A room's row, which must be there.
+pub fn room_row(view: View<'_>, room: RoomShort) -> Result<Room, Error> {
+    view.get(tables::ROOMS, room)?.ok_or_else(|| dangling("ROOMS", room.0))
+}
+
 /// The number of a room, made if it is new.
 pub(crate) fn intern_room(txn: &mut WriteTxn<'_>, room: &Room) -> Result<RoomShort, Error> {
     if let Some(short) = room_short(txn.view(), &room.room_id)? {

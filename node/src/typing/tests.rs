@@ -87,7 +87,7 @@ async fn typing_ends_by_itself_and_wakes_the_room_and_the_peers() {
 /// What `there` is told, which is then delivered: who types, and whether.
 fn tell(typing: &Typing, limit: usize) -> Vec<(String, bool)> {
     let there = server_name!("there");
-    let sent = typing.edus(typing.core.snapshot().unwrap().view(), there, limit).unwrap();
+    let sent = typing.edus(typing.core.snapshot().unwrap().view(), there, crate::peers::Route::Link, limit).unwrap();
     typing.delivered(there, &sent);
     let edus = sent.edus.iter().map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap()["content"].clone());
     edus.map(|edu| (edu["user_id"].as_str().unwrap().to_owned(), edu["typing"].as_bool().unwrap())).collect()

@@ -82,4 +82,28 @@ pub struct Backup {
     pub deleted: bool,
 }
 
-cbor_value!(OneTimeKeyRow, FallbackKeyRow, KeyCounts, DeviceOut, RemoteList, RemoteDevice, Backup);
+/// The signing keys of a server with a name in the DNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKeys {
+    /// Its newest key document as it signed it, JSON.
+    pub document: String,
+    /// When that was fetched, in milliseconds since the epoch.
+    pub fetched_at_ms: u64,
+    /// Until when it may be believed.
+    pub valid_until_ms: u64,
+    /// All keys that we know of it, old ones included, by key id.
+    pub keys: BTreeMap<String, ServerKey>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKey {
+    /// Base64.
+    pub key: String,
+    /// It is good for what was signed until then, in milliseconds since the epoch.
+    pub until_ms: u64,
+    /// Its server says that it signs no more.
+    pub expired: bool,
+}
+
+cbor_value!(ServerKeys, OneTimeKeyRow, FallbackKeyRow, KeyCounts, DeviceOut, RemoteList, RemoteDevice, Backup);

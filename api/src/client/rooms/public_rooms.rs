@@ -3,6 +3,7 @@
 use millpond_node::{
     Error,
     directory::{Directory, Listing, ListingRequest},
+    peers::Peers,
 };
 use ruma::api::client::directory::{get_public_rooms::v3 as get_rooms, get_public_rooms_filtered::v3 as get_filtered};
 
@@ -14,7 +15,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(post);
 }
 
-async fn get(directory: Directory, args: Args<get_rooms::Request>) -> Result<get_rooms::Response, Error> {
+async fn get(directory: Directory, peers: Peers, args: Args<get_rooms::Request>) -> Result<get_rooms::Response, Error> {
     let request = args.request;
     let ask = ListingRequest {
         server: request.server,
@@ -22,7 +23,7 @@ async fn get(directory: Directory, args: Args<get_rooms::Request>) -> Result<get
         since: request.since,
         ..ListingRequest::default()
     };
-    let Listing { chunk, next_batch, prev_batch, total } = directory.listing(&ask)?;
+    let Listing { chunk, next_batch, prev_batch, total } = page(&directory, &peers, &ask).await?;
     let mut response = get_rooms::Response::new(chunk);
     response.next_batch = next_batch;
     response.prev_batch = prev_batch;
@@ -30,7 +31,11 @@ async fn get(directory: Directory, args: Args<get_rooms::Request>) -> Result<get
     Ok(response)
 }
 
-async fn post(directory: Directory, args: Args<get_filtered::Request>) -> Result<get_filtered::Response, Error> {
+async fn post(
+    directory: Directory,
+    peers: Peers,
+    args: Args<get_filtered::Request>,
+) -> Result<get_filtered::Response, Error> {
     let request = args.request;
     let ask = ListingRequest {
         server: request.server,
@@ -39,11 +44,19 @@ async fn post(directory: Directory, args: Args<get_filtered::Request>) -> Result
         term: request.filter.generic_search_term,
         room_types: request.filter.room_types,
     };
-    let Listing { chunk, next_batch, prev_batch, total } = directory.listing(&ask)?;
+    let Listing { chunk, next_batch, prev_batch, total } = page(&directory, &peers, &ask).await?;
     let mut response = get_filtered::Response::new();
     response.chunk = chunk;
     response.next_batch = next_batch;
     response.prev_batch = prev_batch;
     response.total_room_count_estimate = Some(total);
     Ok(response)
+}
+
+/// Our own list, or that of a server that can be reached.
+async fn page(directory: &Directory, peers: &Peers, ask: &ListingRequest) -> Result<Listing, Error> {
+    match &ask.server {
+        Some(server) if peers.reaches(server)? => peers.public_rooms(server, ask).await,
+        _ => directory.listing(ask),
+    }
 }

@@ -36,7 +36,7 @@ async fn put(rooms: Rooms, memberships: Memberships, args: Args<Put>) -> Result<
     let (request, user) = (args.request, &args.sender.user_id);
     let content = request.body.json().get();
     if let Some(invited) = invited(&request) {
-        memberships.check_reachable(&invited).await?;
+        memberships.check_reachable(&invited, memberships.policy_of(&request.room_id)?).await?;
     }
     let sent = rooms.send_state(user, &request.room_id, &request.event_type, request.state_key, content).await?;
     Ok(PutResponse::new(sent.event_id))

@@ -45,7 +45,7 @@ impl Node {
             Config { client_base_url: format!("http://{address}"), direct, ..Config::new(self.data_dir.clone()) };
         let node = self.open(config).await?;
         let token = millpond_node::start::admin_token(&self.data_dir).context("reading the admin token")?;
-        let serving = Serving::start(&node, listener).await?;
+        let serving = Serving::start(&node, listener, Vec::new()).await?;
         let admin = Caller { address, token: Some(token) };
         self.running = Some(Running { node, serving, admin });
         Ok(())

@@ -16,7 +16,7 @@ fn there() -> &'static ServerName {
 
 /// (device, stream id, prev ids, deleted) of the updates that are due, which count as delivered then.
 async fn deliver(f: &Fixture, limit: usize) -> Vec<(String, u64, Vec<u64>, bool)> {
-    let batch = f.read(|view| device_list_edus(view, there(), limit));
+    let batch = f.read(|view| device_list_edus(view, there(), crate::peers::Route::Link, limit));
     let noted = batch.clone();
     f.write(move |txn| device_lists_delivered(txn, there(), &noted)).await;
     let told = batch.edus.iter().map(|json| match serde_json::from_str(json).unwrap() {
@@ -63,10 +63,10 @@ async fn an_answer_that_is_cut_short_goes_on_where_it_stopped() {
     let (f, alice) = scene().await;
     f.upload(&alice, "A1").await;
     f.upload(&alice, "A2").await;
-    assert!(f.read(|view| device_list_edus(view, there(), 1)).more);
+    assert!(f.read(|view| device_list_edus(view, there(), crate::peers::Route::Link, 1)).more);
     assert_eq!(deliver(&f, 1).await[0].0, "A1");
     assert_eq!(deliver(&f, 1).await[0].0, "A2");
-    assert!(!f.read(|view| device_list_edus(view, there(), 1)).more);
+    assert!(!f.read(|view| device_list_edus(view, there(), crate::peers::Route::Link, 1)).more);
 }
 
 #[tokio::test]
@@ -85,12 +85,14 @@ async fn servers_that_share_no_room_are_told_nothing() {
 async fn what_changes_while_it_is_on_its_way_is_told_again() {
     let (f, alice) = scene().await;
     f.upload(&alice, "A1").await;
-    let on_its_way = f.read(|view| device_list_edus(view, there(), 10));
+    let on_its_way = f.read(|view| device_list_edus(view, there(), crate::peers::Route::Link, 10));
     let user = alice.clone();
     f.write(move |txn| device_removed(txn, &user, "A1".into())).await;
     // Whether its acknowledgement arrives or not.
     assert!(
-        serde_json::to_string(&f.read(|view| device_list_edus(view, there(), 10)).edus).unwrap().contains("deleted")
+        serde_json::to_string(&f.read(|view| device_list_edus(view, there(), crate::peers::Route::Link, 10)).edus)
+            .unwrap()
+            .contains("deleted")
     );
     f.write(move |txn| device_lists_delivered(txn, there(), &on_its_way)).await;
     let told = deliver(&f, 10).await;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use millpond_matrix::Pdu;
 use millpond_store::{
     Error, Topic, WriteTxn,
-    rows::{EventShort, OutboxItem, RoomShort},
+    rows::{EventShort, OutboxItem, Room, RoomShort},
     tables,
 };
 use ruma::{OwnedServerName, UserId, events::TimelineEventType};
@@ -19,8 +19,11 @@ pub(crate) enum Owed {
     /// To nobody: history, or a join that a resident server sends out.
     #[default]
     Nobody,
-    /// To every linked server in the room but these, which have it already or get it from its sender.
+    /// To every server in the room but these: an event of ours, or one that enters the room through us.
     AllBut(BTreeSet<OwnedServerName>),
+    /// An event that another server sends out itself. In an overlay room it goes on to all but these, because not everybody
+    /// has a link with its sender; in a classic room every server reaches every other one.
+    Onward(BTreeSet<OwnedServerName>),
 }
 
 /// The destinations of an event, of the servers in the room after it.
@@ -45,19 +48,23 @@ fn destinations(
 pub(super) fn write(
     txn: &mut WriteTxn<'_>,
     identity: &Identity,
-    room: RoomShort,
+    (short, room): (RoomShort, &Room),
     pdu: &Pdu,
     event: EventShort,
     owed: &Owed,
 ) -> Result<(), Error> {
-    let Owed::AllBut(except) = owed else { return Ok(()) };
+    let except = match owed {
+        Owed::AllBut(except) => except,
+        Owed::Onward(except) if room.overlay => except,
+        Owed::Onward(_) | Owed::Nobody => return Ok(()),
+    };
     let mut servers = Vec::new();
-    for row in txn.view().scan(tables::ROOM_SERVERS, (room,))? {
+    for row in txn.view().scan(tables::ROOM_SERVERS, (short,))? {
         servers.push(row?.0.1);
     }
     for server in destinations(servers.into_iter(), pdu, identity, except) {
-        // Who has no link with us gets it from a member who has, or catches up when there is one.
-        if !peers::is_linked(txn.view(), &server)? {
+        // To whom this room has no way from us gets it from a member who has one, or catches up when there is one.
+        if !peers::route(txn.view(), identity, &server)?.is_some_and(|route| route.carries(room)) {
             continue;
         }
         let position = txn.next_position().0;

@@ -1,0 +1,122 @@
+//! Requests that are not what they say.
+
+use http::{Method, Request, StatusCode, header};
+use ruma::{owned_server_name, server_name};
+use serde_json::json;
+
+use super::{Stranger, answer, refused};
+use crate::harness::{NOW_MS, TestNode};
+
+const PATH: &str = "/_matrix/federation/v1/publicRooms";
+
+#[tokio::test]
+async fn a_signed_request_gets_in_and_an_unsigned_one_does_not() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::known_to(&node, "other.example").await;
+    let (status, json) = other.get(&node, PATH).await;
+    assert_eq!((status, &json["chunk"]), (StatusCode::OK, &json!([])), "{json}");
+    let bare = Request::get(PATH).body(String::new()).unwrap();
+    refused(answer(&node, bare).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    for header in [
+        "X-Matrix",
+        "X-Matrix origin=other.example",
+        "Bearer token",
+        "X-Matrix origin=a,origin=b,key=\"ed25519:1\",sig=\"\"",
+    ] {
+        let request = Request::get(PATH).header(header::AUTHORIZATION, header).body(String::new()).unwrap();
+        refused(answer(&node, request).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_origin_is_refused() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::known_to(&node, "other.example").await;
+    let mut liar = Stranger::new("liar.example");
+    liar.name = other.name.clone();
+    refused(liar.get(&node, PATH).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    // Nobody is this node but itself, and names made of keys come over links only.
+    for name in [owned_server_name!("pond.example"), owned_server_name!("abc.onion")] {
+        liar.name = name;
+        refused(liar.get(&node, PATH).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_another_destination_is_refused() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::known_to(&node, "other.example").await;
+    let request = other.request(server_name!("third.example"), Method::GET, PATH, "");
+    refused(answer(&node, request).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    // Without the header's word for it the signature still covers it.
+    let mut request = other.request(server_name!("third.example"), Method::GET, PATH, "");
+    let header = request.headers()[header::AUTHORIZATION].to_str().unwrap();
+    let header = header.replace("destination=third.example,", "");
+    assert!(!header.contains("destination"));
+    request.headers_mut().insert(header::AUTHORIZATION, header.parse().unwrap());
+    refused(answer(&node, request).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn a_signature_holds_for_one_method_uri_and_body() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::known_to(&node, "other.example").await;
+    let us = node.node.core.identity().server_name().to_owned();
+    let mut moved = other.request(&us, Method::GET, PATH, "");
+    *moved.uri_mut() = format!("{PATH}?limit=1").parse().unwrap();
+    refused(answer(&node, moved).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    let mut changed = other.request(&us, Method::POST, PATH, "{\"limit\":1}");
+    *changed.body_mut() = "{\"limit\":2}".to_owned();
+    refused(answer(&node, changed).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    let mut posted = other.request(&us, Method::GET, PATH, "");
+    *posted.method_mut() = Method::POST;
+    refused(answer(&node, posted).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn a_key_that_has_run_out_does_not_count() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::new("other.example");
+    other.introduce(&node, NOW_MS - 1).await;
+    refused(other.get(&node, PATH).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn a_transaction_for_another_origin_or_of_too_much_is_refused() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let other = Stranger::known_to(&node, "other.example").await;
+    let send = "/_matrix/federation/v1/send/1";
+    let body = |origin: &str, pdus: usize| json!({ "origin": origin, "origin_server_ts": 1, "pdus": vec![json!({}); pdus], "edus": [] });
+    let put = |body| other.ask(&node, Method::PUT, send, body);
+    refused(put(body("third.example", 0)).await, StatusCode::FORBIDDEN, "M_FORBIDDEN");
+    refused(put(body("other.example", 51)).await, StatusCode::BAD_REQUEST, "M_BAD_JSON");
+    let (status, json) = put(body("other.example", 50)).await;
+    assert_eq!((status, json), (StatusCode::OK, json!({ "pdus": {} })));
+    let request = other.request(node.node.core.identity().server_name(), Method::PUT, send, "{\"pdus\": 1}");
+    let (mut head, _) = request.into_parts();
+    head.headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());
+    refused(
+        answer(&node, Request::from_parts(head, String::new())).await,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "M_TOO_LARGE",
+    );
+}
+
+#[tokio::test]
+async fn key_documents_are_for_everybody_and_proven() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let (status, document) = answer(&node, Request::get("/_matrix/key/v2/server").body(String::new()).unwrap()).await;
+    assert_eq!((status, &document["server_name"]), (StatusCode::OK, &json!("pond.example")));
+    let identity = node.node.core.identity();
+    assert_eq!(document["org.millpond.identity"]["key"].as_str().map(str::len), Some(43));
+    let keys = [(
+        format!("ed25519:{}", identity.signing_key().version()),
+        ruma::serde::Base64::new(identity.signing_key().public_key().to_vec()),
+    )];
+    let keys = millpond_matrix::signing::PublicKeyMap::from([("pond.example".to_owned(), keys.into())]);
+    let object = serde_json::from_value(document).unwrap();
+    millpond_matrix::signing::verify_json(&keys, &object).unwrap();
+    let asked = Request::get("/_matrix/key/v2/query/pond.example").body(String::new()).unwrap();
+    let (status, answer) = answer(&node, asked).await;
+    assert_eq!((status, answer["server_keys"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)));
+}
