@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|two|three|kill|demo]...        without arguments: all of them
+# usage: run.sh [nio|js|two|three|kill|demo|synapse]...        without arguments: all of them
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
@@ -26,6 +26,14 @@ install_js() {
     mkdir -p "$cache/js"
     (cd "$cache/js" && npm install --silent --no-audit --no-fund matrix-js-sdk@43)
     touch "$cache/js/installed"
+}
+
+install_synapse() {
+    [ ! -f "$cache/synapse-venv/installed" ] || return 0
+    rm -rf "$cache/synapse-venv"
+    python3 -m venv "$cache/synapse-venv"
+    "$cache/synapse-venv/bin/python" -m pip install --quiet matrix-synapse
+    touch "$cache/synapse-venv/installed"
 }
 
 free_port() {
@@ -82,11 +90,12 @@ suite_two() { install_python; "$python" "$here/two_nodes.py"; }
 suite_three() { install_python; "$python" "$here/three_nodes.py"; }
 suite_kill() { python3 "$here/kill_test.py" ${KILL_ARGS:-}; }
 suite_demo() { timeout 40 "$MILLPOND" demo; }
+suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill demo
+[ $# -gt 0 ] || set -- nio js two three kill demo synapse
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill or demo"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill, demo or synapse"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.
