@@ -7,6 +7,9 @@
 //! | `STREAM`, `HINT` | HKDF info, key material `s0` before a link and `LS[e]` after |
 //! | `LS0` | HPKE exporter context |
 //! | `ANSWER`, `INTRO` | HPKE info |
+//! | `HOST` | first bytes of the hint of a stream to a host, and of its Noise prologue |
+//! | `TOKEN` ... `GRANT_KEY` | VOPRF key derivation; HKDF infos of token randomness and of the operator's grant key |
+//! | `GRANT`, `SPENT` | first bytes of what a grant's mac covers, and of what is hashed when it or a token is spent |
 //! | `CONFIRM`, `DONE` | first bytes of the Olm plaintext that carries `th` |
 //! | `MAILBOX_ID` ... `STAMP_BATCH` | HKDF info, key material `K` of a mailbox; the last is followed by the batch |
 //! | `STAMP_SEED`, `STAMP_KEY` | HKDF info, key material batch seed (followed by the serial) and stamp seed |
@@ -40,3 +43,12 @@ pub(crate) const STAMP_KEY: &[u8] = b"millpond/stamp-key/1";
 pub(crate) const STAMP: &[u8] = b"millpond/stamp/1";
 pub(crate) const PUT: &[u8] = b"millpond/put/1";
 pub(crate) const GET: &[u8] = b"millpond/get/1";
+
+pub(crate) const HOST: &[u8] = b"millpond/host/1";
+pub(crate) const TOKEN: &[u8] = b"millpond/token/1";
+pub(crate) const TOKEN_INPUT: &[u8] = b"millpond/token-input/1";
+pub(crate) const TOKEN_BLIND: &[u8] = b"millpond/token-blind/1";
+pub(crate) const TOKEN_RANDOM: &[u8] = b"millpond/token-random/1";
+pub(crate) const GRANT_KEY: &[u8] = b"millpond/grant-key/1";
+pub(crate) const GRANT: &[u8] = b"millpond/grant/1";
+pub(crate) const SPENT: &[u8] = b"millpond/spent/1";

@@ -60,7 +60,10 @@ pub mod bundle;
 pub mod contact_link;
 pub mod deposit;
 pub mod exchange;
+pub mod host;
 pub mod host_key;
+pub mod host_link;
+pub mod host_protocol;
 pub mod identity;
 pub mod introduction;
 pub mod key_document;
@@ -73,6 +76,7 @@ pub mod signing_key;
 pub mod stamp;
 pub mod stream;
 pub mod time;
+pub mod token;
 pub mod way;
 pub mod xwing;
 

@@ -13,10 +13,12 @@
 use rand_core::CryptoRng;
 
 mod hint;
+mod host;
 mod noise;
 mod transport;
 
 pub use hint::{HINT_LEN, Hint, HintKey, HintTable, StreamKeys};
+pub use host::{HOST_REPLY_LEN, HostAccepted, HostDialer, accept_host, host_hint};
 pub(crate) use noise::StreamPsk;
 pub use noise::{Accepted, Dialer, OPENING_LEN, REPLY_LEN, Refused, accept};
 pub use transport::{Frame, MAX_FRAME_PLAINTEXT, StreamError, Transport};

@@ -91,9 +91,8 @@ enum Side {
 
 /// The prologue binds the hint, so that a psk reached under one hint is not accepted under another.
 fn handshake(hint: &Hint, psk: &StreamPsk, seed: EphemeralSeed, side: Side) -> Result<HandshakeState, StreamError> {
-    let params: NoiseParams = PATTERN.parse().map_err(StreamError::handshake)?;
     let prologue = [labels::STREAM, &hint.0].concat();
-    let builder = Builder::with_resolver(params, Box::new(SeededResolver(seed)))
+    let builder = builder(PATTERN, seed)?
         .prologue(&prologue)
         .and_then(|builder| builder.psk(0, psk.0.as_bytes()))
         .map_err(StreamError::handshake)?;
@@ -102,6 +101,12 @@ fn handshake(hint: &Hint, psk: &StreamPsk, seed: EphemeralSeed, side: Side) -> R
         Side::Listener => builder.build_responder(),
     }
     .map_err(StreamError::handshake)
+}
+
+/// A handshake of this pattern that draws its ephemeral key from the seed.
+pub(super) fn builder<'k>(pattern: &str, seed: EphemeralSeed) -> Result<Builder<'k>, StreamError> {
+    let params: NoiseParams = pattern.parse().map_err(StreamError::handshake)?;
+    Ok(Builder::with_resolver(params, Box::new(SeededResolver(seed))))
 }
 
 /// The library's primitives, but with the randomness that the caller gave.
@@ -125,7 +130,7 @@ impl CryptoResolver for SeededResolver {
     }
 }
 
-/// In NNpsk0 a side draws randomness exactly once, for its ephemeral key; a second draw is an error, never a repetition.
+/// In NNpsk0 and in NK a side draws randomness exactly once, for its ephemeral key; a second draw is an error, never a repetition.
 struct OneDraw(Option<Zeroizing<[u8; 32]>>);
 
 impl Random for OneDraw {

@@ -5,6 +5,8 @@ use millpond_mailbox::{
     bundle::Bundle,
     contact_link::ContactLink,
     deposit::Deposit,
+    host_link::{HostLink, HostWay},
+    host_protocol::{Answer, MAX_REQUEST_LEN, Request, Seq, read_message},
     identity::IdentityPublicKey,
     introduction::{IntroBody, Introduction},
     key_document::KeyDocument,
@@ -13,6 +15,7 @@ use millpond_mailbox::{
     name::NodeName,
     signing_key::KeyId,
     stamp::StampBatch,
+    token::{Evaluated, Grant, TokenKey},
     xwing::XWingPublic,
 };
 use proptest::{prelude::*, sample::Index};
@@ -33,11 +36,20 @@ fn feed(bytes: &[u8]) {
     let _ = XWingPublic::from_bytes(bytes);
     let _ = StampBatch::from_bytes(bytes);
     let _ = Deposit::parse(&Bytes::copy_from_slice(bytes));
+    let _ = Request::parse(Bytes::copy_from_slice(bytes));
+    let _ = Answer::parse(Bytes::copy_from_slice(bytes));
+    let _ = HostWay::from_bytes(bytes);
+    let _ = HostLink::parse(&text);
+    let _ = HostLink::parse(&format!("millpond-host:{}", data_encoding::BASE64URL_NOPAD.encode(bytes)));
+    let _ = Grant::parse(&text);
     if let Ok(key) = <&[u8; 32]>::try_from(bytes) {
         let _ = IdentityPublicKey::from_bytes(key);
+        let _ = TokenKey::from_bytes(key);
     }
     let mut stream = BytesMut::from(bytes);
     while let Ok(Some(_)) = Message::read(&mut stream) {}
+    let mut stream = BytesMut::from(bytes);
+    while let Ok(Some(_)) = read_message(&mut stream, MAX_REQUEST_LEN) {}
 }
 
 /// Honest bytes of every kind.
@@ -60,6 +72,7 @@ fn honest() -> Vec<Vec<u8>> {
         bundle,
         intro.to_bytes(),
         link.to_bytes().to_vec(),
+        Answer::Tokens(Evaluated { elements: vec![[7; 32]; 2], proof: [8; 64] }).to_bytes(Seq(1)),
     ]
 }
 

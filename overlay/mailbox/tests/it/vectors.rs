@@ -10,17 +10,20 @@ use millpond_mailbox::{
     contact_link::ContactLink,
     exchange::{open_answer, seal_answer},
     host_key::HostSecret,
+    host_link::{HostLink, HostWay},
+    host_protocol::{OwnerAsk, Purpose, Request, Seq},
     identity::IdentityKey,
     introduction::{IntroBody, Introduction},
     key_document::{DocumentKeys, KeyDocument},
     link::Role,
-    mailbox::{BatchId, MailboxSecret},
+    mailbox::{BatchId, HostNonce, MailboxSecret},
     message::Message,
     secrets::{Epoch, LinkId, LinkSecret, S0, Transcript},
     signing_key::{Generation, SigningKey},
     stamp::{Class, Serial},
-    stream::{Dialer, EphemeralSeed, HintTable, accept},
+    stream::{Dialer, EphemeralSeed, HintTable, HostDialer, accept, accept_host},
     time::{UnixMillis, UtcDay},
+    token::{Token, TokenSecret},
     way::Way,
     xwing::XWingSecret,
 };
@@ -261,6 +264,64 @@ fn stamps_and_deposits() {
             "body_digest": hex(deposit.digest().0),
             "header": hex(stamp.header().as_bytes()),
             "signature": hex(&bytes[84..148]),
+        }),
+    );
+}
+
+#[test]
+fn streams_to_hosts() {
+    let (secret, nonce) = (HostSecret::from_bytes([0xa2; 32]), HostNonce([0xa4; 32]));
+    let (dialer_seed, host_seed) = (EphemeralSeed::from_bytes([0x91; 32]), EphemeralSeed::from_bytes([0x92; 32]));
+    let (state, opening) = HostDialer::open(&secret.public(), dialer_seed).expect("works");
+    let mut accepted = accept_host(&secret, &opening, &nonce, host_seed).expect("its own key");
+    let (mut dialer, told) = state.finish(&accepted.reply).expect("the host's key");
+    assert_eq!(told, nonce);
+    let (mut there, mut back) = (BytesMut::new(), BytesMut::new());
+    dialer.seal(b"ping", &mut there).expect("open");
+    accepted.transport.seal(b"pong", &mut back).expect("open");
+    compare(
+        include_str!("../vectors/host_stream.json"),
+        &json!({
+            "host_secret": hex([0xa2; 32]),
+            "nonce": hex([0xa4; 32]),
+            "dialer_seed": hex([0x91; 32]),
+            "host_seed": hex([0x92; 32]),
+            "opening": hex(opening),
+            "reply": hex(accepted.reply),
+            "dialer_sends": ["ping"],
+            "dialer_frames": hex(there),
+            "host_sends": ["pong"],
+            "host_frames": hex(back),
+        }),
+    );
+}
+
+#[test]
+fn requests_to_hosts_links_and_grants() {
+    let (secret, host) = (MailboxSecret::from_bytes([0xa1; 32]), HostSecret::from_bytes([0xa2; 32]).public());
+    let (nonce, tokens) = (HostNonce([0xa4; 32]), TokenSecret::from_bytes([0xa5; 32]));
+    let ask = OwnerAsk::Delete { serials: vec![Serial(7), Serial(0xbeef)] };
+    let delete = Request::owner(Seq(3), (&host, &nonce), &secret.id(), &secret.read_key(), &ask);
+    let token = Token::from_bytes(&[0xa6; 96]);
+    let create = Request::create(Seq(4), (&host, &nonce), &secret, Purpose::Recovery, &token);
+    let way = HostWay::new(host, vec![vec![1, 2, 3], vec![4, 5]]).expect("two addresses");
+    let grant = tokens.grant(&mut TestRng::new(8));
+    compare(
+        include_str!("../vectors/host_request.json"),
+        &json!({
+            "master_key": hex([0xa1; 32]),
+            "host_secret": hex([0xa2; 32]),
+            "nonce": hex([0xa4; 32]),
+            "serials": [7, 0xbeef],
+            "delete": hex(delete),
+            "token": hex(token.to_bytes()),
+            "spent_mark": hex(token.spent_mark().0),
+            "create": hex(create),
+            "addresses": ["010203", "0405"],
+            "token_key": hex(tokens.public().as_bytes()),
+            "link": HostLink { way, tokens: tokens.public() }.to_uri(),
+            "token_secret": hex([0xa5; 32]),
+            "grant": hex(grant.as_bytes()),
         }),
     );
 }

@@ -282,6 +282,52 @@ def check_stamp(v):
     assert v["signature"] == signature.hex()
 
 
+def x25519_public(secret):
+    return x25519.X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def check_host_stream(v):
+    """Noise_NK: <- s ... -> e, es <- e, ee."""
+    host, dialer, answer = (x25519.X25519PrivateKey.from_private_bytes(H(v[f])) for f in ("host_secret", "dialer_seed", "host_seed"))
+    s, e, re = (key.public_key().public_bytes_raw() for key in (host, dialer, answer))
+    hint = hashlib.sha256(b"millpond/host/1" + s).digest()[:16]
+    noise = Noise(b"Noise_NK_25519_ChaChaPoly_SHA256")
+    noise.mix_hash(b"millpond/host/1" + hint)
+    noise.mix_hash(s)
+    noise.mix_hash(e)
+    noise.mix_key(dialer.exchange(host.public_key()))
+    assert v["opening"] == (hint + e + noise.encrypt(b"")).hex()
+    noise.mix_hash(re)
+    noise.mix_key(answer.exchange(dialer.public_key()))
+    assert v["reply"] == (re + noise.encrypt(H(v["nonce"]))).hex()
+    there, back = noise.derive(b"", 2)
+    assert v["dialer_frames"] == frames(there, v["dialer_sends"])
+    assert v["host_frames"] == frames(back, v["host_sends"])
+
+
+def check_host_request(v):
+    master, host, nonce = H(v["master_key"]), x25519_public(H(v["host_secret"])), H(v["nonce"])
+    mailbox_id, mailbox_key, read_seed = (
+        hkdf(master, f"millpond/{label}/1".encode()) for label in ("mailbox-id", "mailbox-key", "read-key")
+    )
+
+    def signed(request):
+        return (request + sign(read_seed, b"millpond/get/1" + host + nonce + request)).hex()
+
+    serials = b"".join(serial.to_bytes(2, "big") for serial in v["serials"])
+    assert v["delete"] == signed(b"\0\0\0\x03" + bytes([17]) + mailbox_id + serials)
+    token = H(v["token"])
+    fields = token + b"\x02" + mailbox_id + mailbox_key + ed25519_public(read_seed)
+    assert v["create"] == signed(b"\0\0\0\x04" + bytes([4]) + fields)
+    assert v["spent_mark"] == hashlib.sha256(b"millpond/spent/1" + token[:32]).hexdigest()
+    way = host + b"".join(bytes([len(H(a))]) + H(a) for a in v["addresses"])
+    link = base64.urlsafe_b64encode(b"\x01" + H(v["token_key"]) + way).rstrip(b"=").decode()
+    assert v["link"] == "millpond-host:" + link
+    grant = H(v["grant"])
+    grant_key = hkdf(H(v["token_secret"]), b"millpond/grant-key/1")
+    assert grant[16:] == mac(grant_key, b"millpond/grant/1" + grant[:16])
+
+
 check_names(load("names"))
 assert key_document(load("key_document")).decode() == load("key_document")["document"]
 check_secrets(load("secrets"))
@@ -291,4 +337,6 @@ check_answer(load("answer"))
 check_introduction(load("introduction"))
 check_stream(load("stream"))
 check_stamp(load("stamp"))
+check_host_stream(load("host_stream"))
+check_host_request(load("host_request"))
 print("every vector is as computed here")
