@@ -21,6 +21,7 @@
 pub mod check;
 mod database;
 mod error;
+mod host;
 mod job;
 pub mod key;
 mod memory;
@@ -39,6 +40,7 @@ mod writer;
 
 pub use crate::{
     error::{Error, WriteError},
+    host::HostDatabase,
     job::{Job, job},
     sizes::TableSize,
     store::{Options, Store},

@@ -159,14 +159,14 @@ impl Drop for Shared {
     }
 }
 
-fn open_file(path: &Path, cache_bytes: usize) -> Result<redb::Database, Error> {
+pub(crate) fn open_file(path: &Path, cache_bytes: usize) -> Result<redb::Database, Error> {
     create_private(path)
         .map_err(redb::DatabaseError::from)
         .and_then(|()| redb::Database::builder().set_cache_size(cache_bytes).create(path))
         .map_err(|source| open_error(path, source))
 }
 
-fn open_error(path: &Path, source: redb::DatabaseError) -> Error {
+pub(crate) fn open_error(path: &Path, source: redb::DatabaseError) -> Error {
     match source {
         redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.to_owned() },
         redb::DatabaseError::Storage(redb::StorageError::Io(io)) if is_full(&io) => Error::DiskFull,

@@ -3,6 +3,7 @@
 mod check;
 mod cuts;
 mod full;
+mod host;
 mod jobs;
 mod layout_1;
 mod opening;
