@@ -34,6 +34,7 @@ use crate::http::body::Budget;
 use crate::http::client::Channel;
 use crate::limits::Limits;
 use crate::me::Me;
+use crate::relay::Relay;
 use crate::store::LinkStore;
 use crate::tasks::Tasks;
 use crate::transport::{Address, Incoming, Transport};
@@ -139,6 +140,7 @@ enum Done {
 pub(crate) struct Parts {
     pub(crate) me: Me,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) host: Option<Relay>,
     pub(crate) store: Arc<dyn LinkStore>,
     pub(crate) transports: Vec<Arc<dyn Transport>>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
@@ -153,6 +155,7 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     me: Me,
     limits: Arc<Limits>,
+    host: Option<Relay>,
     store: Arc<dyn LinkStore>,
     transports: Vec<Arc<dyn Transport>>,
     arrivals: mpsc::Sender<Arrival>,
@@ -194,6 +197,7 @@ impl Driver {
             intro_attempts: Hourly::new(limits.introductions_per_hour),
             budget: Budget::new(limits.body_budget),
             limits,
+            host: parts.host,
             store: parts.store,
             transports: parts.transports,
             arrivals: parts.arrivals,

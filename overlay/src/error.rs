@@ -103,6 +103,12 @@ pub enum Error {
         /// Why the stream did not come about.
         source: RouteError,
     },
+    /// The mailbox host cannot run.
+    #[error("cannot run the mailbox host: {why}")]
+    Host {
+        /// What is wrong.
+        why: String,
+    },
     /// The overlay was shut down.
     #[error("the overlay is shut down")]
     Stopped,

@@ -24,6 +24,7 @@ use crate::event::{Event, LinkInfo};
 use crate::http::client::{Outcome, outbound};
 use crate::limits::Limits;
 use crate::me::Me;
+use crate::relay::Relay;
 use crate::store::LinkStore;
 use crate::tasks::Tasks;
 use crate::transport::{Address, Transport};
@@ -62,6 +63,7 @@ pub async fn start(
     let driver = Driver::new(Parts {
         me: config.me,
         limits: limits.clone(),
+        host: config.host,
         store: links,
         transports: transports.into_iter().map(Arc::from).collect(),
         arrivals,
@@ -90,6 +92,8 @@ pub struct Config {
     pub me: Me,
     /// What it lets peers do.
     pub limits: Limits,
+    /// A mailbox host that takes the streams which are meant for it. Who started it also stops it.
+    pub host: Option<Relay>,
 }
 
 impl Overlay {

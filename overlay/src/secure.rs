@@ -105,7 +105,7 @@ pub(crate) async fn reply(
 }
 
 impl SecureStream {
-    fn new(io: BoxIo, frames: stream::Transport) -> Self {
+    pub(crate) fn new(io: BoxIo, frames: stream::Transport) -> Self {
         let empty = BytesMut::new;
         let (read_end, write_end) = (false, false);
         Self { io, frames, sealed_in: empty(), plain_in: empty(), sealed_out: empty(), read_end, write_end }

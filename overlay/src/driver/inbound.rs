@@ -22,7 +22,7 @@ use crate::gate::Place;
 use crate::hello::{HELLO_PATH, Hello, MAX_HELLO};
 use crate::http::server::{self, Answer};
 use crate::secure::{self, SecureStream};
-use crate::transport::{Address, BoxIo, Incoming};
+use crate::transport::{Address, BoxIo, Incoming, Source};
 
 /// A stream whose opening was read, or never came.
 pub(super) struct Opening {
@@ -34,6 +34,7 @@ pub(super) struct Opening {
 /// How a stream came.
 struct Came {
     back: Option<Address>,
+    source: Source,
     route: &'static str,
     place: Place,
 }
@@ -53,13 +54,17 @@ impl Driver {
         let within = self.limits.handshake;
         self.work.spawn(async move {
             let opening = secure::read_opening(&mut io, within).await;
-            Done::Opening(Opening { io, opening, came: Came { back, route, place } })
+            Done::Opening(Opening { io, opening, came: Came { back, source, route, place } })
         });
     }
 
     /// Judges an opening. Whatever is wrong with it, the stream closes without a byte.
     pub(super) fn on_opening(&mut self, opening: Opening) {
         let Opening { io, opening: Some(bytes), came } = opening else { return };
+        if let Some(host) = self.host.as_ref().filter(|host| host.is_meant(&bytes)) {
+            let host = host.clone();
+            return self.tasks.spawn(async move { host.take(io, &bytes, came.source, came.place).await });
+        }
         let Some(accepted) = secure::accept(&self.hints, &bytes) else { return };
         if accepted.owner.kind == StreamKind::FirstContact
             && !self.attempts.allow(accepted.owner.link, tokio::time::Instant::now())

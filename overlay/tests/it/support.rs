@@ -106,7 +106,7 @@ impl Seed {
             key_document: self.document(1),
             intro_secret: XWingSecret::from_bytes(self.intro),
         };
-        let config = Config { me, limits: self.limits.clone() };
+        let config = Config { me, limits: self.limits.clone(), host: None };
         let (overlay, arrivals) = start(config, self.links.clone(), vec![Box::new(transport)]).await.unwrap();
         let events = overlay.events();
         let mut tasks = JoinSet::new();
