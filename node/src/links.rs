@@ -3,7 +3,7 @@
 //! The overlay starts with the first use: a node without contacts opens no socket and has nothing to wait for.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use millpond_mailbox::{contact_link::ContactLink, identity::IdentityKey, name::N
 pub use millpond_overlay::{Arrival, LinkClass, LinkState};
 use millpond_overlay::{
     Event, LinkInfo, Me, Overlay, RouteError,
+    relay::Relay,
     transport::{
         Transport,
         libp2p::{Libp2p, Libp2pConfig},
@@ -44,6 +45,7 @@ struct Shared {
     transports: Transports,
     arrivals: mpsc::Sender<Arrival>,
     arrived: Mutex<Option<mpsc::Receiver<Arrival>>>,
+    host: OnceLock<Relay>,
 }
 
 /// Requests of peers that may wait between the overlay and the router.
@@ -81,8 +83,8 @@ impl Links {
     pub fn with_transports(core: Core, transports: Transports) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
         let started = watch::Sender::new(false);
-        let shared =
-            Shared { overlay: OnceCell::new(), started, transports, arrivals, arrived: Mutex::new(Some(arrived)) };
+        let (overlay, arrived, host) = (OnceCell::new(), Mutex::new(Some(arrived)), OnceLock::new());
+        let shared = Shared { overlay, started, transports, arrivals, arrived, host };
         Self { core, shared: Arc::new(shared) }
     }
 
@@ -121,12 +123,29 @@ impl Links {
         self.shared.overlay.get()
     }
 
-    /// Starts the overlay and listens, if there is any contact that may call.
+    /// Hosts mailboxes beside the node, on the same port. Takes effect when the overlay starts; the host ends with the links.
+    pub fn host(&self, relay: Relay) {
+        // A node has one host; the first one stays.
+        let _ = self.shared.host.set(relay);
+    }
+
+    /// The link of the host beside this node, if there is one, with the addresses at which it listens now.
+    ///
+    /// # Errors
+    /// As [`Links::overlay`], and when nothing can listen.
+    pub async fn host_link(&self) -> Result<Option<String>, Error> {
+        let Some(host) = self.shared.host.get() else { return Ok(None) };
+        let addresses = self.overlay().await?.listen().await.map_err(overlay_error)?;
+        let link = host.link(&addresses).map_err(|e| Error::unknown(format!("the mailbox host has no link: {e}")))?;
+        Ok(Some(link.to_uri()))
+    }
+
+    /// Starts the overlay and listens, if there is any contact that may call, or a host that may be called.
     ///
     /// # Errors
     /// As [`Links::overlay`].
     pub async fn resume(&self) -> Result<(), Error> {
-        if self.any()? {
+        if self.shared.host.get().is_some() || self.any()? {
             self.overlay().await?.listen().await.map_err(overlay_error)?;
         }
         Ok(())
@@ -141,7 +160,8 @@ impl Links {
             intro_secret: XWingSecret::from_bytes(*identity.intro_secret().as_bytes()),
         };
         let transports = (self.shared.transports)(&self.core.config().direct)?;
-        let config = millpond_overlay::Config { me, limits: millpond_overlay::Limits::default() };
+        let (limits, host) = (millpond_overlay::Limits::default(), self.shared.host.get().cloned());
+        let config = millpond_overlay::Config { me, limits, host };
         let records = Arc::new(records::LinkRows::new(self.core.store().clone()));
         let (overlay, mut received) =
             millpond_overlay::start(config, records, transports).await.map_err(overlay_error)?;
@@ -244,6 +264,9 @@ impl Links {
     pub async fn shutdown(&self) {
         if let Some(overlay) = self.running() {
             overlay.shutdown().await;
+        }
+        if let Some(host) = self.shared.host.get() {
+            host.stop().await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{admin, demo, run, settings::Settings};
+use crate::{admin, demo, relay, run, settings::Settings};
 
 /// A Matrix homeserver on your own device.
 #[derive(Parser)]
@@ -47,6 +47,8 @@ enum Command {
         #[arg(long)]
         sizes: bool,
     },
+    /// Host mailboxes for people who are never online together
+    Relay(Box<relay::RelayArgs>),
     /// Start two nodes in a temporary folder, link them, and send encrypted messages while one is away
     Demo {
         /// What the two nodes log, as `level` or `target=level,...` [default: error]
@@ -93,6 +95,7 @@ impl Cli {
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Status { place }) => admin::status::run(&place),
             Some(Command::Check { place, sizes }) => admin::check::run(&place, sizes),
+            Some(Command::Relay(args)) => relay::run(*args),
             Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),
         }
     }

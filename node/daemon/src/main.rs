@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod http1;
 mod logs;
+mod relay;
 mod run;
 mod serving;
 mod settings;

@@ -13,7 +13,7 @@ use millpond_node::{NodeHandle, config::Registration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin, logs,
+    admin, logs, relay,
     serving::Serving,
     settings::{Decided, Settings},
 };
@@ -32,11 +32,12 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let classic = doors::bind(&decided.classic)?;
     decided.node.client_base_url = format!("http://{}", for_clients(address));
     let first_run = !admin::has_node(&data_dir);
+    let host_mailboxes = decided.host_mailboxes;
     let node = open(decided.node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let outcome = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).context("handing the port to the runtime")?;
-        serve(&node, listener, doors::listeners(classic)?, address, first_run).await
+        serve(&node, listener, doors::listeners(classic)?, address, first_run, host_mailboxes).await
     });
     runtime.shutdown_timeout(TAIL);
     outcome
@@ -80,13 +81,18 @@ async fn serve(
     classic: Vec<Listener>,
     address: SocketAddr,
     first_run: bool,
+    host_mailboxes: bool,
 ) -> anyhow::Result<()> {
     let data_dir = &node.core.config().data_dir;
     millpond_node::start::admin_token(data_dir).context("making the admin token")?;
     let mut signals = StopSignals::catch()?;
+    let host = host_mailboxes.then(|| relay::Beside::open(node)).transpose()?;
     let mut serving = Serving::start(node, listener, classic).await?;
     let _running = Running::announce(data_dir, address)?;
     greet(node, address, first_run);
+    if let Some(host) = &host {
+        host.announce(node).await?;
+    }
     let failure = tokio::select! {
         told = signals.told() => told.err(),
         failure = serving.failed() => Some(failure),

@@ -82,6 +82,9 @@ pub(crate) struct Settings {
     /// New rooms stay in the overlay unless the client asks for a classic one [default: false]
     #[arg(long, env = "MILLPOND_OVERLAY_ROOMS", value_name = "true|false")]
     pub(crate) overlay_rooms: Option<bool>,
+    /// Host mailboxes for your contacts on this device: `millpond relay token` makes tokens for them [default: false]
+    #[arg(long, env = "MILLPOND_HOST_MAILBOXES", value_name = "true|false")]
+    pub(crate) host_mailboxes: Option<bool>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -123,6 +126,8 @@ pub(crate) struct Decided {
     pub(crate) listen: SocketAddr,
     pub(crate) classic: Doors,
     pub(crate) log: String,
+    /// Whether a mailbox host runs beside the node.
+    pub(crate) host_mailboxes: bool,
 }
 
 impl Settings {
@@ -168,7 +173,8 @@ impl Settings {
         node.turn = set.turn()?;
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
-        Ok(Decided { node, listen, classic, log })
+        let host_mailboxes = set.host_mailboxes.unwrap_or(false);
+        Ok(Decided { node, listen, classic, log, host_mailboxes })
     }
 
     /// These settings, and those of `other` where these say nothing.
@@ -196,6 +202,7 @@ impl Settings {
             classic_delegate,
             classic_notaries,
             overlay_rooms,
+            host_mailboxes,
             turn_uris,
             turn_secret,
             allow_networks,

@@ -6,5 +6,6 @@ mod contact;
 mod demo;
 mod files;
 mod harness;
+mod relay;
 mod run;
 mod settings;
