@@ -8,7 +8,7 @@
 //! with the certified key. One-time and fallback key need no certificate: an altered one gives the sides different `th`.
 //!
 //! The ways are here because a link over direct streams needs those of the answerer too, as one over mailboxes needs
-//! stamps; the stamps are a list of byte strings that this version neither makes nor reads.
+//! stamps; the stamps are a list of byte strings, each CBOR of a `frame::Grant`.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf, Bytes};
@@ -34,7 +34,7 @@ pub struct Bundle {
     pub xwing: XWingPublic,
     /// How to reach the node.
     pub ways: Vec<Way>,
-    /// Intro stamps at hosts; carried, not read, by this version.
+    /// Stamps for the node's mailboxes, see `pickup`.
     pub stamps: Vec<Vec<u8>>,
 }
 
@@ -178,5 +178,5 @@ const VERSION: u8 = 1;
 pub const MAX_BUNDLE_LEN: usize = 65_536;
 /// One per host; a node has two mailboxes and may be moving.
 const MAX_STAMPS: usize = 8;
-/// Bytes: header of 84, seed of 32, host address.
-const MAX_STAMP_LEN: usize = 512;
+/// Bytes: a full batch of stamps with its host.
+const MAX_STAMP_LEN: usize = 1_024;

@@ -10,6 +10,11 @@
 //! | `HOST` | first bytes of the hint of a stream to a host, and of its Noise prologue |
 //! | `TOKEN` ... `GRANT_KEY` | VOPRF key derivation; HKDF infos of token randomness and of the operator's grant key |
 //! | `GRANT`, `SPENT` | first bytes of what a grant's mac covers, and of what is hashed when it or a token is spent |
+//! | `ENVELOPE` | HKDF info (followed by the header), salt `LS[e]` or what stands in for it, key material stamp seed |
+//! | `LINK_SECRET` | HKDF info (followed by epoch and ciphertexts), salt `LS[e]` |
+//! | `RESTORE_KEY`, `ANSWER_ENVELOPE` | HKDF info, key material `LS[0]` and `s0` |
+//! | `HELLO_S0` | HKDF info (followed by the incarnation), key material the restoration key |
+//! | `HELLO`, `DESCRIPTOR` | first bytes of what the identity key and the signing key sign |
 //! | `CONFIRM`, `DONE` | first bytes of the Olm plaintext that carries `th` |
 //! | `MAILBOX_ID` ... `STAMP_BATCH` | HKDF info, key material `K` of a mailbox; the last is followed by the batch |
 //! | `STAMP_SEED`, `STAMP_KEY` | HKDF info, key material batch seed (followed by the serial) and stamp seed |
@@ -52,3 +57,10 @@ pub(crate) const TOKEN_RANDOM: &[u8] = b"millpond/token-random/1";
 pub(crate) const GRANT_KEY: &[u8] = b"millpond/grant-key/1";
 pub(crate) const GRANT: &[u8] = b"millpond/grant/1";
 pub(crate) const SPENT: &[u8] = b"millpond/spent/1";
+pub(crate) const ENVELOPE: &[u8] = b"millpond/env/1";
+pub(crate) const LINK_SECRET: &[u8] = b"millpond/ls/1";
+pub(crate) const RESTORE_KEY: &[u8] = b"millpond/rk/1";
+pub(crate) const HELLO: &[u8] = b"millpond/hello/1";
+pub(crate) const HELLO_S0: &[u8] = b"millpond/hello-s0/1";
+pub(crate) const ANSWER_ENVELOPE: &[u8] = b"millpond/answer-env/1";
+pub(crate) const DESCRIPTOR: &[u8] = b"millpond/descriptor/1";

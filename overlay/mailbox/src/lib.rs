@@ -26,8 +26,8 @@
 //! let ways = [Way::Direct(vec![4, 127, 0, 0, 1, 6, 31, 64])];
 //! let (alice, alice_document) = node(&mut rng)?;
 //! let (bob, bob_document) = node(&mut rng)?;
-//! let alice_is = Own { identity: &alice, key_document: &alice_document, ways: &ways };
-//! let bob_is = Own { identity: &bob, key_document: &bob_document, ways: &ways };
+//! let alice_is = Own { identity: &alice, key_document: &alice_document, ways: &ways, stamps: &[] };
+//! let bob_is = Own { identity: &bob, key_document: &bob_document, ways: &ways, stamps: &[] };
 //! let now = UnixMillis(1_800_000_000_000);
 //!
 //! // Alice shows a contact link, Bob pastes it and dials her.
@@ -59,28 +59,38 @@
 pub mod bundle;
 pub mod contact_link;
 pub mod deposit;
+pub mod descriptor;
+pub mod envelope;
 pub mod exchange;
+pub mod frame;
 pub mod host;
 pub mod host_key;
 pub mod host_link;
 pub mod host_protocol;
 pub mod identity;
 pub mod introduction;
+pub mod item;
 pub mod key_document;
+pub mod key_pack;
 pub mod link;
 pub mod mailbox;
 pub mod message;
 pub mod name;
+pub mod pickup;
+pub mod schedule;
 pub mod secrets;
+pub mod session;
 pub mod signing_key;
 pub mod stamp;
 pub mod stream;
 pub mod time;
 pub mod token;
 pub mod way;
+pub mod window;
 pub mod xwing;
 
 mod canonical_json;
+mod compress;
 mod labels;
 mod olm;
 

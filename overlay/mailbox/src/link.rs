@@ -27,11 +27,13 @@ use crate::{
 mod answerer;
 mod data;
 mod error;
+mod mailboxes;
 mod offerer;
 mod streams;
 
 use data::LinkData;
 pub use error::{ErrorKind, LinkError};
+pub(crate) use mailboxes::Detached;
 pub use streams::{StreamKind, StreamOwner, hint_table};
 
 /// One link with everything that is known about it. Kept by the node under `id()` as `to_bytes()`.
@@ -108,6 +110,8 @@ pub struct Own<'a> {
     pub key_document: &'a KeyDocument,
     /// How the other side can reach us; goes into contact link and bundle.
     pub ways: &'a [Way],
+    /// Stamps for our mailboxes, see `pickup::bundle_stamps`; go into the bundle. Empty: the link is one over streams.
+    pub stamps: &'a [Vec<u8>],
 }
 
 impl Own<'_> {

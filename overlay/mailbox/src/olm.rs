@@ -112,6 +112,12 @@ impl SessionAtRest {
     pub(crate) fn decrypt(&mut self, message: &[u8]) -> Result<Vec<u8>, OlmError> {
         let message = parse(message)?;
         let mut session = self.unpack()?;
+        // A pre-key message of the session that is known goes to it; of another one it is for nobody.
+        if let OlmMessage::PreKey(first) = &message
+            && first.session_id() != session.session_id()
+        {
+            return Err(OlmError::DoesNotOpen);
+        }
         let plaintext = session.decrypt(&message).map_err(|_| OlmError::DoesNotOpen)?;
         *self = Self::pack(&session);
         Ok(plaintext)

@@ -4,11 +4,12 @@
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
+    envelope::EnvelopeSecret,
     labels,
     stream::{HintKey, StreamKeys, StreamPsk},
 };
@@ -91,6 +92,12 @@ impl S0 {
         Zeroizing::new(*self.0.derive(labels::PSK).as_bytes())
     }
 
+    /// In the place of `LS[e]`, for the answer in a mailbox: `HKDF(s0, "millpond/answer-env/1")`.
+    #[must_use]
+    pub fn answer_envelope(&self) -> EnvelopeSecret {
+        EnvelopeSecret::new(self.0.derive(labels::ANSWER_ENVELOPE))
+    }
+
     /// The name that both sides give to the link which grows from this secret: `HKDF(s0, "millpond/link-id/1")[..16]`.
     #[must_use]
     pub fn link_id(&self) -> LinkId {
@@ -142,6 +149,17 @@ impl LinkSecret {
         Self { epoch, key: Secret32::new(bytes) }
     }
 
+    /// `LS[e+1] = HKDF(salt = LS[e], ikm = ss_lo || ss_hi, info = "millpond/ls/1" || e+1 u32 BE || SHA256(ct_lo) || SHA256(ct_hi))`,
+    /// lo and hi being the parts of the smaller and of the greater identity key.
+    #[must_use]
+    pub fn next(&self, lo: &StepPart<'_>, hi: &StepPart<'_>) -> Self {
+        let epoch = Epoch(self.epoch.0.saturating_add(1));
+        let key_material = Zeroizing::new([lo.ss.as_slice(), hi.ss].concat());
+        let (lo, hi) = (Sha256::digest(lo.ct), Sha256::digest(hi.ct));
+        let info = [labels::LINK_SECRET, &epoch.0.to_be_bytes(), lo.as_slice(), hi.as_slice()].concat();
+        Self { epoch, key: hkdf(Some(self.key.as_bytes()), &key_material, &info) }
+    }
+
     /// Which epoch it belongs to.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -154,11 +172,51 @@ impl LinkSecret {
         self.key.as_bytes()
     }
 
+    /// `HKDF(LS[0], "millpond/rk/1")`: what a backup holds of a link.
+    #[must_use]
+    pub fn restore_key(&self) -> RestoreKey {
+        RestoreKey(self.key.derive(labels::RESTORE_KEY))
+    }
+
     /// Keys of the streams of this epoch.
     #[must_use]
     pub fn stream_keys(&self) -> StreamKeys {
         stream_keys(&self.key)
     }
+}
+
+/// `RK`: seals the HELLO by which a link is made anew, and opens nothing that was said before.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RestoreKey(pub(crate) Secret32);
+
+impl RestoreKey {
+    /// The key itself.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// In the place of `LS[e]`, for a HELLO and its answer.
+    #[must_use]
+    pub fn envelope_secret(&self) -> EnvelopeSecret {
+        EnvelopeSecret::new(self.0.clone())
+    }
+
+    /// `HKDF(RK, "millpond/hello-s0/1" || incarnation u64 BE)`: what `s0` is to a first contact.
+    #[must_use]
+    pub fn hello_s0(&self, incarnation: u64) -> S0 {
+        S0(self.0.derive_one(labels::HELLO_S0, &incarnation.to_be_bytes()))
+    }
+}
+
+/// One side's part in the step to the next link secret.
+#[derive(Clone, Copy)]
+pub struct StepPart<'a> {
+    /// The secret in the ciphertext.
+    pub ss: &'a [u8; 32],
+    /// The X-Wing ciphertext.
+    pub ct: &'a [u8],
 }
 
 /// `th = SHA256(box plaintext || enc || answer ciphertext)`: what both sides must have seen alike.
@@ -170,7 +228,7 @@ fn stream_keys(secret: &Secret32) -> StreamKeys {
     StreamKeys { psk: StreamPsk(secret.derive(labels::STREAM)), hint_key: HintKey(secret.derive(labels::HINT)) }
 }
 
-fn hkdf(salt: Option<&[u8]>, key_material: &[u8], info: &[u8]) -> Secret32 {
+pub(crate) fn hkdf(salt: Option<&[u8]>, key_material: &[u8], info: &[u8]) -> Secret32 {
     let mut out = [0_u8; 32];
     Hkdf::<Sha256>::new(salt, key_material)
         .expand(info, &mut out)

@@ -41,6 +41,12 @@ impl XWingSecret {
         XWingPublic(Kem::sk_to_pk(&self.hpke()))
     }
 
+    /// The secret that was encapsulated to this key. `None`: not a ciphertext of X-Wing.
+    pub(crate) fn decapsulate(&self, ct: &[u8]) -> Option<Secret32> {
+        let ct = <Kem as hpke::Kem>::EncappedKey::from_bytes(ct).ok()?;
+        Kem::decap(&self.hpke(), None, &ct).ok().map(secret)
+    }
+
     pub(crate) fn hpke(&self) -> HpkeSecret {
         HpkeSecret::from_bytes(self.0.as_bytes()).expect("an X-Wing secret key is any 32 bytes")
     }
@@ -63,6 +69,13 @@ impl XWingPublic {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_bytes().to_vec()
+    }
+
+    /// A fresh secret for the holder of the key, and the 1,120 bytes to send.
+    pub(crate) fn encapsulate(&self, rng: &mut impl CryptoRng) -> (Secret32, Vec<u8>) {
+        let (shared, ct) =
+            Kem::encap_with_rng(&self.0, None, rng).expect("X-Wing encapsulation to a checked key does not fail");
+        (secret(shared), ct.to_bytes().to_vec())
     }
 
     pub(crate) fn hpke(&self) -> &HpkePublic {
@@ -93,3 +106,9 @@ impl<'de> Deserialize<'de> for XWingPublic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an X-Wing public key: it takes 1,216 bytes with a reduced ML-KEM-768 part")]
 pub struct XWingKeyError;
+
+fn secret(shared: hpke::kem::SharedSecret<Kem>) -> Secret32 {
+    let mut bytes = [0_u8; 32];
+    bytes.copy_from_slice(&shared.0);
+    Secret32::new(bytes)
+}

@@ -87,7 +87,7 @@ impl Driver {
     }
 
     pub(super) fn own<'a>(&'a self, ways: &'a [Way]) -> Own<'a> {
-        Own { identity: &self.me.identity, key_document: &self.me.key_document, ways }
+        Own { identity: &self.me.identity, key_document: &self.me.key_document, ways, stamps: &[] }
     }
 
     /// Dials the peer for first contact, unless a stream for it is open or being dialled.

@@ -298,7 +298,7 @@ pub(super) fn class_of(link: &Link) -> LinkClass {
 pub(super) fn address_of(way: &Way) -> Option<Address> {
     match way {
         Way::Direct(bytes) => Address::from_bytes(bytes).ok(),
-        Way::Other { .. } => None,
+        Way::Box(_) | Way::Mailbox(_) | Way::Onion(_) | Way::Other { .. } => None,
     }
 }
 

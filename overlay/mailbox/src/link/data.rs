@@ -130,7 +130,7 @@ impl LinkData {
             olm,
             xwing: xwing.public(),
             ways: own.ways.to_vec(),
-            stamps: Vec::new(),
+            stamps: own.stamps.to_vec(),
         };
         self.account = Some(account);
         self.xwing = Some(xwing);

@@ -235,7 +235,7 @@ fn opened_bundle(at_offerer: &Link, contact: &ContactLink, answer: &Message) -> 
 #[test]
 fn a_node_does_not_link_with_itself_over_an_introduction() {
     let alice = Node::new(1);
-    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways };
+    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways, stamps: &[] };
     let link = Link::introduce(&own, &alice.name(), NOW, &mut TestRng::new(1));
     let offer = link.intro_offer().expect("open");
     let refused = Link::answer_introduction(&own, &offer, NOW, &mut TestRng::new(2));

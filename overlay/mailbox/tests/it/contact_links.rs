@@ -2,10 +2,11 @@
 
 use millpond_mailbox::{
     contact_link::{ContactLink, ContactLinkError},
+    host_key::HostKey,
     link::{Link, LinkError, Own},
     secrets::S0,
     time::UnixMillis,
-    way::Way,
+    way::{HostAddress, Way},
 };
 use proptest::prelude::*;
 use subtle::ConstantTimeEq;
@@ -73,7 +74,7 @@ fn number_and_length_of_ways_are_bounded_both_ways() {
 
 #[test]
 fn a_pickup_box_of_a_later_version_is_kept() {
-    let ways = vec![Way::Other { kind: 1, body: vec![5; 100] }, Way::Direct(vec![1])];
+    let ways = vec![Way::Other { kind: 9, body: vec![5; 100] }, Way::Direct(vec![1])];
     let uri = link(ways.clone()).expect("two ways").to_uri();
     assert_eq!(ContactLink::parse(&uri).expect("known and unknown ways").ways(), ways);
 }
@@ -92,7 +93,7 @@ fn an_expired_link_and_ones_own_link_are_refused_in_words() {
 #[test]
 fn an_offer_without_ways_is_refused() {
     let alice = Node::new(1);
-    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &[] };
+    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &[], stamps: &[] };
     assert!(matches!(Link::offer(&own, NOW, &mut TestRng::new(1)), Err(LinkError::ContactLink { .. })));
 }
 
@@ -105,7 +106,12 @@ proptest! {
     ) {
         let ways: Vec<Way> = ways
             .into_iter()
-            .map(|(kind, body)| if kind == 0 { Way::Direct(body) } else { Way::Other { kind, body } })
+            .map(|(kind, body)| match kind {
+                0 => Way::Direct(body),
+                1 => Way::Box(HostAddress { host: HostKey::from_bytes([7; 32]), address: body }),
+                2 => Way::Mailbox(HostAddress { host: HostKey::from_bytes([8; 32]), address: body }),
+                _ => Way::Other { kind: 9, body },
+            })
             .collect();
         let key = Node::new(1).identity.public();
         let written =

@@ -153,7 +153,7 @@ fn honest(target: &str) -> Vec<Vec<u8>> {
             vec![way.to_bytes(), HostLink { way, tokens: hosting::token_key() }.to_uri().into_bytes()]
         }
         "introduction" => {
-            let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways };
+            let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways, stamps: &[] };
             let introduced = Link::introduce(&own, &bob.name(), NOW, &mut TestRng::new(1));
             let body = IntroBody::Offer(introduced.intro_offer().expect("open"));
             let sealed = Introduction::seal(&bob.document, "!room", &body, &mut TestRng::new(2)).expect("sealed");

@@ -11,7 +11,7 @@ use crate::world::{NOW, Node, TestRng, document, sent};
 const ROOM: &str = "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
 
 fn own(node: &Node) -> Own<'_> {
-    Own { identity: &node.identity, key_document: &node.document, ways: &node.ways }
+    Own { identity: &node.identity, key_document: &node.document, ways: &node.ways, stamps: &[] }
 }
 
 /// Through the carrier as bytes.

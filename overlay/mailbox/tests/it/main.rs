@@ -1,9 +1,11 @@
 //! What the delivery protocol does, one file per behaviour.
 
 mod adversaries;
+mod carrier;
 mod contact_links;
 mod first_contact;
 mod fuzz;
+mod hellos;
 mod host_deposits;
 mod host_model;
 mod host_owners;
@@ -11,8 +13,16 @@ mod host_tokens;
 mod hosting;
 mod introductions;
 mod key_documents;
+mod link_adversaries;
+mod link_vectors;
 mod names;
+mod packing;
 mod parsers;
+mod pickups;
+mod placement;
+mod ratchets;
+mod schedules;
+mod sessions;
 mod stamps;
 mod streams;
 mod vectors;

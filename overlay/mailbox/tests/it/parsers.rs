@@ -5,14 +5,19 @@ use millpond_mailbox::{
     bundle::Bundle,
     contact_link::ContactLink,
     deposit::Deposit,
+    descriptor::{Descriptor, DescriptorError},
+    frame::Frame,
     host_link::{HostLink, HostWay},
     host_protocol::{Answer, MAX_REQUEST_LEN, Request, Seq, read_message},
     identity::IdentityPublicKey,
     introduction::{IntroBody, Introduction},
+    item::{Fragment, Item},
     key_document::KeyDocument,
+    key_pack::KeyPack,
     link::{Link, Own},
     message::Message,
     name::NodeName,
+    session::{Backup, Session},
     signing_key::KeyId,
     stamp::StampBatch,
     token::{Evaluated, Grant, TokenKey},
@@ -20,7 +25,10 @@ use millpond_mailbox::{
 };
 use proptest::{prelude::*, sample::Index};
 
-use crate::world::{NOW, Node, TestRng};
+use crate::{
+    carrier::{ALICE, World},
+    world::{NOW, Node, TestRng},
+};
 
 fn feed(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -33,6 +41,14 @@ fn feed(bytes: &[u8]) {
     let _ = Message::from_bytes(bytes);
     let _ = Introduction::from_bytes(bytes);
     let _ = Link::from_bytes(bytes);
+    let _ = Session::from_record(bytes);
+    let _ = Backup::from_bytes(bytes);
+    let _ = Frame::from_bytes(bytes);
+    let _ = KeyPack::from_bytes(bytes);
+    let _ = Descriptor::verify(bytes, &Node::new(1).document, NOW);
+    if let Some((kind, body)) = bytes.split_first() {
+        let _ = Item::parse(*kind, body.to_vec());
+    }
     let _ = XWingPublic::from_bytes(bytes);
     let _ = StampBatch::from_bytes(bytes);
     let _ = Deposit::parse(&Bytes::copy_from_slice(bytes));
@@ -59,7 +75,7 @@ fn honest() -> Vec<Vec<u8>> {
     let Message::Box(bundle) = link.opening(false).remove(0) else { panic!("a box") };
     let uri = contact.to_uri();
     let cbor = data_encoding::BASE64URL_NOPAD.decode(&uri.as_bytes()["millpond:".len()..]).expect("base64");
-    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways };
+    let own = Own { identity: &alice.identity, key_document: &alice.document, ways: &alice.ways, stamps: &[] };
     let introduced = Link::introduce(&own, &bob.name(), NOW, &mut TestRng::new(1));
     let body = IntroBody::Offer(introduced.intro_offer().expect("open"));
     let intro = Introduction::seal(&bob.document, "!room", &body, &mut TestRng::new(2)).expect("sealed");
@@ -73,7 +89,28 @@ fn honest() -> Vec<Vec<u8>> {
         intro.to_bytes(),
         link.to_bytes().to_vec(),
         Answer::Tokens(Evaluated { elements: vec![[7; 32]; 2], proof: [8; 64] }).to_bytes(Seq(1)),
+        frame().to_bytes(),
+        descriptor(&alice),
+        KeyPack { version: 3, pack: vec![1; 40] }.to_bytes(),
     ]
+}
+
+fn frame() -> Frame {
+    let items = vec![
+        Item::Transaction { via: vec![Node::new(3).name()], body: b"{\"pdus\":[]}".to_vec() },
+        Item::ToDevice { order: 7, body: b"{}".to_vec() },
+        Item::Fragment(Fragment { of: 0, index: 1, count: 3, part: vec![5; 50] }),
+        Item::Void,
+    ];
+    Frame { nak: vec![1, 2], items: (0..).zip(items).collect(), ..Frame::default() }
+}
+
+fn descriptor(node: &Node) -> Vec<u8> {
+    let (issued, expiry) = (NOW, NOW.after(std::time::Duration::from_secs(3_600)));
+    let descriptor = Descriptor { name: node.name(), issued, expiry, ways: node.ways.clone() };
+    let bytes = descriptor.sign(&node.signing);
+    assert_eq!(Descriptor::verify(&bytes, &node.document, NOW).expect("our own"), descriptor);
+    bytes
 }
 
 proptest! {
@@ -135,4 +172,30 @@ fn a_stream_that_announces_too_much_is_refused_before_it_is_read() {
     assert!(Message::read(&mut stream).is_err());
     let mut stream = BytesMut::from(&[0, 0, 0, 0][..]);
     assert!(Message::read(&mut stream).is_err());
+}
+
+#[test]
+fn a_descriptor_holds_for_its_node_and_its_time_only() {
+    let (alice, bob) = (Node::new(1), Node::new(2));
+    let bytes = descriptor(&alice);
+    let later = NOW.after(std::time::Duration::from_secs(3_600));
+    assert_eq!(Descriptor::verify(&bytes, &bob.document, NOW), Err(DescriptorError::OtherNode));
+    assert_eq!(Descriptor::verify(&bytes, &alice.document, later), Err(DescriptorError::Time));
+    let forged =
+        Descriptor { name: alice.name(), issued: NOW, expiry: later, ways: bob.ways.clone() }.sign(&bob.signing);
+    assert_eq!(Descriptor::verify(&forged, &alice.document, NOW), Err(DescriptorError::Signature));
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_a_whole_one_is_read_back_as_it_was() {
+    let mut world = World::new(1);
+    world.sides[ALICE].offer(Item::Verdict(vec![1; 100]));
+    world.run(1_000);
+    let record = world.sides[ALICE].rows.0[&millpond_mailbox::session::RowKey::Record].clone();
+    Session::from_record(&record).expect("our own");
+    for cut in (0..record.len()).step_by(97) {
+        assert!(Session::from_record(&record[..cut]).is_err());
+    }
+    let backup = world.sides[ALICE].session.backup().to_bytes();
+    assert!(Backup::from_bytes(&backup[..backup.len() - 1]).is_err());
 }

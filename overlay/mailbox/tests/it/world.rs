@@ -64,6 +64,7 @@ impl TryCryptoRng for TestRng {}
 pub struct Node {
     pub identity: IdentityKey,
     pub intro: XWingSecret,
+    pub signing: SigningKey,
     pub document: KeyDocument,
     pub ways: Vec<Way>,
     pub rng: TestRng,
@@ -77,7 +78,7 @@ impl Node {
         let intro = XWingSecret::generate(&mut rng);
         let document = document(&identity, &signing, Some(&intro), Generation::FIRST);
         let ways = vec![Way::Direct(vec![4, 192, 168, 1, seed as u8, 6, 17, 92])];
-        Self { identity, intro, document, ways, rng }
+        Self { identity, intro, signing, document, ways, rng }
     }
 
     pub fn name(&self) -> NodeName {
@@ -89,12 +90,12 @@ impl Node {
     }
 
     pub fn handle_at(&mut self, link: &mut Link, message: &Message, now: UnixMillis) -> Result<Vec<Effect>, LinkError> {
-        let own = Own { identity: &self.identity, key_document: &self.document, ways: &self.ways };
+        let own = Own { identity: &self.identity, key_document: &self.document, ways: &self.ways, stamps: &[] };
         link.handle(&own, message, now, &mut self.rng)
     }
 
     pub fn offer(&mut self) -> (Link, millpond_mailbox::contact_link::ContactLink) {
-        let own = Own { identity: &self.identity, key_document: &self.document, ways: &self.ways };
+        let own = Own { identity: &self.identity, key_document: &self.document, ways: &self.ways, stamps: &[] };
         Link::offer(&own, NOW, &mut self.rng).expect("an offer with ways")
     }
 

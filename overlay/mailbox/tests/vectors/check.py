@@ -328,6 +328,61 @@ def check_host_request(v):
     assert grant[16:] == mac(grant_key, b"millpond/grant/1" + grant[:16])
 
 
+def hchacha20(key, nonce):
+    """draft-irtf-cfrg-xchacha, section 2.2."""
+    word = lambda data: [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+    s = word(b"expand 32-byte k") + word(key) + word(nonce)
+
+    def turn(a, b, c, d):
+        for x, y, z, by in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            s[x] = (s[x] + s[y]) & 0xFFFFFFFF
+            s[z] ^= s[x]
+            s[z] = (s[z] << by | s[z] >> (32 - by)) & 0xFFFFFFFF
+
+    for _ in range(10):
+        for i in range(4):
+            turn(i, 4 + i, 8 + i, 12 + i)
+        for i in range(4):
+            turn(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+    return b"".join(x.to_bytes(4, "little") for x in s[:4] + s[12:])
+
+
+def check_envelope(v):
+    header, body = H(v["header"]), H(v["body"])
+    key = hkdf(H(v["seed"]), b"millpond/env/1" + header, salt=H(v["ls"]))
+    cipher = ChaCha20Poly1305(hchacha20(key, body[:16]))
+    plain = cipher.decrypt(bytes(4) + body[16:24], body[24:], header)
+    start = bytes([v["kind"]]) + v["frame_no"].to_bytes(4, "big") + v["payload"].encode() + b"\x80"
+    assert plain == start.ljust(4096 - 40, b"\0")
+
+
+def check_link_secrets(v):
+    ls0, rk = H(v["ls0"]), hkdf(H(v["ls0"]), b"millpond/rk/1")
+    digest = lambda text: hashlib.sha256(text.encode()).digest()
+    info = b"millpond/ls/1" + (1).to_bytes(4, "big") + digest(v["ct_lo"]) + digest(v["ct_hi"])
+    assert v["ls1"] == hkdf(H(v["ss_lo"]) + H(v["ss_hi"]), info, salt=ls0).hex()
+    assert v["rk"] == rk.hex()
+    assert v["hello_s0"] == hkdf(rk, b"millpond/hello-s0/1" + v["incarnation"].to_bytes(8, "big")).hex()
+    assert v["answer_envelope"] == hkdf(H(v["s0"]), b"millpond/answer-env/1").hex()
+
+
+def check_frame(v):
+    items = b"\0" + cbor([[seq, kind, H(body)] for seq, kind, body in v["items"]])
+    fields = (("a", v["acks"]), ("n", v["nak"]), ("f", v["floor"]), ("g", v["granted"]), ("u", [[H(m), s, l] for m, s, l in v["used"]]), ("t", H(v["th"])), ("i", [items]))
+    assert v["frame"] == (bytes([0xA0 | len(fields)]) + b"".join(cbor(key) + cbor(value) for key, value in fields)).hex()
+
+
+def check_descriptor(v):
+    body = [1, name(ed25519_public(H(v["identity_seed"]))), v["issued"], v["expiry"], ways(v)]
+    signature = sign(H(v["signing_seed"]), b"millpond/descriptor/1" + cbor(body))
+    assert v["descriptor"] == cbor([*body, signature]).hex()
+
+
+def check_dictionary(v):
+    text = (HERE / "../../dictionary/matrix-1.txt").read_bytes()
+    assert v["sha256"] == hashlib.sha256(text).hexdigest()
+
+
 check_names(load("names"))
 assert key_document(load("key_document")).decode() == load("key_document")["document"]
 check_secrets(load("secrets"))
@@ -339,4 +394,9 @@ check_stream(load("stream"))
 check_stamp(load("stamp"))
 check_host_stream(load("host_stream"))
 check_host_request(load("host_request"))
+check_envelope(load("envelope"))
+check_link_secrets(load("link_secrets"))
+check_frame(load("frame"))
+check_descriptor(load("descriptor"))
+check_dictionary(load("dictionary"))
 print("every vector is as computed here")

@@ -1,0 +1,225 @@
+//! HELLO: a side that was set back, or both without stamps, make the link anew, and nothing is lost.
+
+use millpond_mailbox::{
+    item::Item,
+    session::{Backup, Fault, MapRows, Notice, Session},
+};
+
+use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, Side, World};
+
+fn item(text: &str) -> Item {
+    Item::Verdict(text.as_bytes().to_vec())
+}
+
+fn has(world: &World, side: usize, text: &str) -> usize {
+    world.sides[side].bodies().iter().filter(|body| body.as_slice() == text.as_bytes()).count()
+}
+
+/// The side loses everything but its backup and its outbox; its recovery mailboxes are in the backup, the others are made anew.
+fn restore(world: &mut World, side: usize, backup: Backup) {
+    let old = &mut world.sides[side];
+    let session = Session::from_backup(backup);
+    let node = std::mem::replace(&mut old.node, crate::world::Node::new(99));
+    let mut new = Side::new(node, old.link.clone(), session);
+    new.mailboxes = old.mailboxes.drain(..).filter(|mailbox| mailbox.own.recovery).collect();
+    new.outbox = std::mem::take(&mut old.outbox);
+    new.next_handle = old.next_handle;
+    new.delivered = std::mem::take(&mut old.delivered);
+    world.sides[side] = new;
+    for host in 0..2 {
+        world.sides[side].open_mailbox(&mut world.hosts[host], false);
+    }
+}
+
+#[test]
+fn a_restored_node_finds_its_contact_again_and_both_get_what_waited() {
+    for side in 0..2 {
+        let mut world = World::new(10 + side as u64);
+        world.sides[ALICE].offer(item("early"));
+        world.run(DAY_MS);
+        let backup = Backup::from_bytes(&world.sides[side].session.backup().to_bytes()).expect("as written");
+        world.sides[1 - side].offer(item("on the way while it happened"));
+        let other = 1 - side;
+        world.turn(other);
+        restore(&mut world, side, backup);
+        world.sides[side].offer(item("from the restored one"));
+        world.run(3 * DAY_MS);
+        assert_eq!(has(&world, side, "on the way while it happened"), 1);
+        assert_eq!(has(&world, other, "from the restored one"), 1);
+        assert!(world.sides.iter().all(|side| side.saw(Notice::Restored) && side.outbox.is_empty()));
+        // And it goes on as ever, for weeks.
+        for week in 0..3 {
+            world.sides[side].offer(item(&format!("week {week}")));
+            world.run(7 * DAY_MS);
+            assert_eq!(has(&world, other, &format!("week {week}")), 1);
+        }
+    }
+}
+
+#[test]
+fn an_old_backup_does_and_so_does_a_second_restoration_from_a_newer_one() {
+    let mut world = World::new(20);
+    let old = world.sides[ALICE].session.backup();
+    for week in 0..4 {
+        world.sides[ALICE].offer(item(&format!("a {week}")));
+        world.sides[BOB].offer(item(&format!("b {week}")));
+        world.run(7 * DAY_MS);
+    }
+    restore(&mut world, ALICE, old);
+    world.sides[BOB].offer(item("welcome back"));
+    world.run(3 * DAY_MS);
+    assert_eq!(has(&world, ALICE, "welcome back"), 1);
+    let newer = world.sides[ALICE].session.backup();
+    world.run(2 * DAY_MS);
+    restore(&mut world, ALICE, newer);
+    world.sides[BOB].offer(item("welcome back again"));
+    world.run(3 * DAY_MS);
+    assert_eq!(has(&world, ALICE, "welcome back again"), 1);
+}
+
+#[test]
+fn a_database_that_was_set_back_is_noticed_and_the_link_is_made_anew() {
+    for seed in 0..4 {
+        let mut world = World::new(30 + seed);
+        world.sides[ALICE].offer(item("one"));
+        world.run(DAY_MS);
+        let rows: MapRows = world.sides[ALICE].rows.clone();
+        for n in 0..5 {
+            world.sides[ALICE].offer(item(&format!("lost in the snapshot {n}")));
+            world.sides[BOB].offer(item(&format!("heard before {n}")));
+            world.run(DAY_MS / 2);
+        }
+        world.sides[ALICE].rows = rows;
+        world.sides[ALICE].restart();
+        world.sides[ALICE].offer(item("after"));
+        world.sides[BOB].offer(item("to the one set back"));
+        world.run(12 * DAY_MS);
+        assert_eq!(has(&world, BOB, "after"), 1, "seed {seed}");
+        assert_eq!(has(&world, ALICE, "to the one set back"), 1, "seed {seed}");
+        assert!(world.sides[ALICE].saw(Notice::Restored));
+    }
+}
+
+#[test]
+fn both_restored_at_once_say_hello_at_once_and_the_smaller_key_is_the_offerer() {
+    let mut world = World::new(40);
+    world.run(DAY_MS);
+    let (a, b) = (world.sides[ALICE].session.backup(), world.sides[BOB].session.backup());
+    restore(&mut world, ALICE, a);
+    restore(&mut world, BOB, b);
+    world.sides[ALICE].offer(item("from alice"));
+    world.sides[BOB].offer(item("from bob"));
+    // Both hellos are out before either is read.
+    let now = world.now;
+    for side in 0..2 {
+        world.sides[side].slot(now);
+    }
+    for side in 0..2 {
+        world.deliver(side);
+    }
+    world.run(2 * DAY_MS);
+    assert_eq!(has(&world, BOB, "from alice"), 1);
+    assert_eq!(has(&world, ALICE, "from bob"), 1);
+    assert!(world.sides.iter().all(|side| side.saw(Notice::Restored)));
+}
+
+#[test]
+fn after_sixty_days_away_with_every_mailbox_closed_the_link_comes_back() {
+    let mut world = World::new(50);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    world.sides[BOB].awake = false;
+    world.sides[ALICE].offer(item("while you were away"));
+    // Alice moves to new mailboxes; all of the old ones close.
+    world.run(60 * DAY_MS);
+    for side in 0..2 {
+        for mailbox in world.sides[side].mailboxes.iter().filter(|mailbox| !mailbox.own.recovery) {
+            world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&mailbox.own.id)));
+        }
+        world.sides[side].mailboxes.retain(|mailbox| mailbox.own.recovery);
+        for host in 0..2 {
+            world.sides[side].open_mailbox(&mut world.hosts[host], false);
+        }
+    }
+    world.sides[BOB].awake = true;
+    world.sides[BOB].offer(item("I am back"));
+    world.run(4 * DAY_MS);
+    assert_eq!(has(&world, ALICE, "I am back"), 1);
+    assert_eq!(has(&world, BOB, "while you were away"), 1);
+}
+
+#[test]
+fn both_without_a_stamp_say_hello() {
+    let mut world = World::new(60);
+    // Everything that either has is lost by the hosts, over and over.
+    for side in 0..2 {
+        for n in 0..30 {
+            world.sides[side].offer_as(item(&format!("{side} {n}")), millpond_mailbox::session::Priority::Essential);
+        }
+    }
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    for _ in 0..9 {
+        for side in 0..2 {
+            let next = world.sides[side].next_handle;
+            world.sides[side].offer_as(item(&format!("{side} {next}")), millpond_mailbox::session::Priority::Essential);
+        }
+        world.run(DAY_MS);
+    }
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    world.run(12 * DAY_MS);
+    for side in 0..2 {
+        assert!(world.sides[side].outbox.is_empty(), "{} left", world.sides[side].outbox.len());
+        assert_eq!(world.sides[1 - side].delivered.len(), 39);
+    }
+}
+
+#[test]
+fn a_hello_that_is_replayed_or_older_changes_nothing() {
+    let mut world = World::new(70);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    let again = backup.clone();
+    restore(&mut world, ALICE, backup);
+    world.run(2 * DAY_MS);
+    world.sides[ALICE].offer(item("on the new line"));
+    world.run(DAY_MS);
+    assert_eq!(has(&world, BOB, "on the new line"), 1);
+    // The same backup once more: its stamps are used, the host says SPENT, and Bob hears nothing of it.
+    let heard = world.sides[BOB].notices.len();
+    let own: Vec<_> = world.sides[ALICE].own();
+    let mut thief = Session::from_backup(again);
+    let rows = MapRows::default();
+    let ctx = millpond_mailbox::session::Context {
+        now: world.now,
+        identity: &world.sides[ALICE].node.identity,
+        mailboxes: &own,
+        rows: &rows,
+    };
+    let mut outcomes = Vec::new();
+    for effect in thief.handle(&ctx, millpond_mailbox::session::InEvent::Slot, &mut world.rng) {
+        if let millpond_mailbox::session::OutEvent::Deposit { host, bytes, .. } = effect {
+            let host = world.hosts.iter_mut().find(|known| known.key == host).expect("known");
+            outcomes.push(host.put(&bytes));
+        }
+    }
+    assert_eq!(outcomes, vec![millpond_mailbox::session::Outcome::Spent]);
+    world.run(HOUR_MS);
+    assert_eq!(world.sides[BOB].notices.len(), heard);
+    assert!(!world.sides[BOB].saw(Notice::Misbehaved(Fault::Hello)));
+}
+
+#[test]
+fn at_most_one_hello_a_day_is_made() {
+    let mut world = World::new(80);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.sides[BOB].awake = false;
+    let before: usize = world.hosts.iter().map(|host| host.puts).sum();
+    world.run(DAY_MS - HOUR_MS);
+    let puts: usize = world.hosts.iter().map(|host| host.puts).sum();
+    assert_eq!(puts, before + 1);
+    world.run(20 * DAY_MS);
+    let puts: usize = world.hosts.iter().map(|host| host.puts).sum();
+    assert!(puts <= before + 2, "the same HELLO once more, through the other recovery mailbox");
+}

@@ -1,0 +1,179 @@
+//! What the threat model says that contacts, hosts, thieves of backups and quantum computers cannot do to a link over mailboxes.
+//! Each test fails when the protection is taken out.
+
+use millpond_mailbox::{
+    deposit::Deposit,
+    envelope::{EnvelopeError, EnvelopeSecret, Kind, open, seal},
+    frame::Frame,
+    item::{Fragment, Item},
+    secrets::{Epoch, LinkSecret},
+    session::{Arrived, Fault, InEvent, Notice},
+    stamp::Class,
+};
+
+use crate::{
+    carrier::{ALICE, BOB, DAY_MS, HOUR_MS, World},
+    world::TestRng,
+};
+
+fn item(text: &str) -> Item {
+    Item::Verdict(text.as_bytes().to_vec())
+}
+
+/// Alice has sent one frame, which lies in one of Bob's mailboxes.
+fn one_lying() -> (World, usize, Deposit) {
+    let mut world = World::new(1);
+    world.sides[BOB].awake = false;
+    world.sides[ALICE].offer(item("a secret between the two"));
+    world.run(1_000);
+    for at in 0..world.sides[BOB].mailboxes.len() {
+        let id = world.sides[BOB].mailboxes[at].own.id;
+        let found = world.hosts.iter().find_map(|host| host.boxes.get(&id)?.first().cloned());
+        if let Some(deposit) = found {
+            return (world, at, deposit);
+        }
+    }
+    panic!("nothing lies anywhere");
+}
+
+#[test]
+fn a_host_that_alters_an_envelope_alters_nothing_that_is_taken() {
+    let (world, at, deposit) = one_lying();
+    let seed = world.sides[BOB].mailboxes[at].seed_of(&deposit);
+    let secrets: Vec<EnvelopeSecret> = world.sides[BOB].session.link_secrets().iter().map(Into::into).collect();
+    assert!(open(&secrets, &seed, deposit.header(), deposit.body()).is_ok());
+    for position in [0, 23, 24, 25, 29, 100, 4_079, 4_095] {
+        let mut body = deposit.body().to_vec();
+        body[position] ^= 1;
+        assert_eq!(
+            open(&secrets, &seed, deposit.header(), &body).err(),
+            Some(EnvelopeError::DoesNotOpen),
+            "byte {position}"
+        );
+    }
+}
+
+#[test]
+fn an_envelope_is_bound_to_its_stamp() {
+    // The contact cannot pass an envelope off under another stamp, nor a host move it: the header is authenticated.
+    let (mut world, at, deposit) = one_lying();
+    let seed = world.sides[BOB].mailboxes[at].seed_of(&deposit);
+    let secrets: Vec<EnvelopeSecret> = world.sides[BOB].session.link_secrets().iter().map(Into::into).collect();
+    let other = world.sides[BOB].issue(at, Class::S, 1);
+    let stamp = other.batch.stamps(other.host).remove(0);
+    assert!(open(&secrets, &seed, &stamp.header(), deposit.body()).is_err());
+    assert!(open(&secrets, &stamp.seed, deposit.header(), deposit.body()).is_err());
+}
+
+#[test]
+fn a_quantum_computer_that_has_broken_x25519_still_needs_the_link_secret() {
+    // It knows every stamp's seed (say, from a host and a thief) and whatever Olm holds; the envelope opens with LS only, which comes
+    // from X-Wing. Without the salt, HKDF gives another key.
+    let (world, at, deposit) = one_lying();
+    let seed = world.sides[BOB].mailboxes[at].seed_of(&deposit);
+    let guess = EnvelopeSecret::from(&LinkSecret::from_bytes(Epoch(0), [0; 32]));
+    assert!(open([&guess], &seed, deposit.header(), deposit.body()).is_err());
+}
+
+#[test]
+fn whoever_has_the_link_secret_and_the_stamps_but_not_olm_puts_nothing_in() {
+    // A host that colludes with a thief of an old link secret: its frame opens outside, and not inside.
+    let (mut world, at, _) = one_lying();
+    let secret = EnvelopeSecret::from(&world.sides[ALICE].session.link_secrets()[0]);
+    let grant = world.sides[BOB].issue(at, Class::S, 1);
+    let stamp = grant.batch.stamps(grant.host).remove(0);
+    let mut rng = TestRng::new(4);
+    let frame = Frame { items: vec![(0, item("forged"))], ..Frame::default() };
+    let body = seal(&secret, &stamp.seed, &stamp.header(), Kind::Frame, 1, &frame.to_bytes(), &mut rng).expect("fits");
+    let arrived = Arrived { header: stamp.header(), seed: stamp.seed.clone(), body: body.into() };
+    let now = world.now;
+    world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+    assert!(world.sides[BOB].delivered.is_empty());
+    // The link goes on: the false frame is listed in nak, and means nothing to Alice.
+    world.sides[BOB].awake = true;
+    world.run(HOUR_MS);
+    world.sides[ALICE].offer(item("and another"));
+    world.run(DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 2);
+}
+
+#[test]
+fn a_restored_backup_reads_nothing_of_what_was_said_before() {
+    let (world, at, deposit) = one_lying();
+    // The thief has the passphrase, so everything that the backup says; the stamp's seed he has from a host that colludes.
+    let backup = world.sides[BOB].session.backup();
+    let bytes = backup.to_bytes();
+    for secret in world.sides[BOB].session.link_secrets() {
+        let found = bytes.windows(32).any(|window| window == secret.as_bytes());
+        assert!(!found, "a link secret is in the backup");
+    }
+    let seed = world.sides[BOB].mailboxes[at].seed_of(&deposit);
+    let restore = world.sides[BOB].session.link_secrets().last().expect("the first").restore_key();
+    assert!(bytes.windows(32).any(|window| window == restore.as_bytes()), "the key for a HELLO is");
+    assert!(open([&restore.envelope_secret()], &seed, deposit.header(), deposit.body()).is_err());
+}
+
+#[test]
+fn a_hello_of_anybody_but_the_pinned_identity_is_refused() {
+    // A thief of RK and a stamp, without the identity key.
+    let (mut world, at, _) = one_lying();
+    let rk = world.sides[ALICE].session.link_secrets().last().expect("the first").restore_key();
+    let mut world_of_thief = World::new(66);
+    let thief = world_of_thief.sides[ALICE].session.backup();
+    world_of_thief.sides[ALICE].session = millpond_mailbox::session::Session::from_backup(thief);
+    let now = world.now;
+    world_of_thief.now = now;
+    world_of_thief.sides[ALICE].slot(now);
+    // His HELLO, well made, but of another identity: taken out of its envelope and sealed anew for Bob.
+    let hello = world_of_thief.hello_payload(ALICE).expect("he said hello");
+    let grant = world.sides[BOB].issue(at, Class::S, 1);
+    let stamp = grant.batch.stamps(grant.host).remove(0);
+    let mut rng = TestRng::new(4);
+    let body =
+        seal(&rk.envelope_secret(), &stamp.seed, &stamp.header(), Kind::Hello, 0, &hello, &mut rng).expect("fits");
+    let arrived = Arrived { header: stamp.header(), seed: stamp.seed.clone(), body: body.into() };
+    world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+    assert!(world.sides[BOB].saw(Notice::Misbehaved(Fault::Hello)));
+    assert!(!world.sides[BOB].saw(Notice::Restoring));
+}
+
+#[test]
+fn a_contact_cannot_fill_the_node_with_parts_of_items_that_never_become_whole() {
+    let mut world = World::new(3);
+    for of in 0..20 {
+        world.sides[ALICE].offer(Item::Fragment(Fragment { of, index: 0, count: 16, part: vec![of as u8; 30_000] }));
+    }
+    world.run(3 * DAY_MS);
+    let parts = world.sides[BOB]
+        .rows
+        .0
+        .keys()
+        .filter(|key| matches!(key, millpond_mailbox::session::RowKey::Fragment(..)))
+        .count();
+    assert!(parts <= 4, "{parts} parts are kept");
+    assert!(world.sides[BOB].saw(Notice::Misbehaved(Fault::Beyond)));
+}
+
+#[test]
+fn a_contact_cannot_make_the_node_hold_messages_that_wait_for_one_that_never_comes() {
+    let mut world = World::new(4);
+    for n in 0..300_u64 {
+        world.sides[ALICE].offer(Item::Verdict(n.to_be_bytes().to_vec()));
+    }
+    world.run(DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 300);
+    assert_eq!(world.sides[BOB].rows.0.len(), 1);
+    assert!(world.sides[BOB].rows.0.values().map(Vec::len).sum::<usize>() < 16 << 10, "the record stays small");
+}
+
+#[test]
+fn the_record_of_a_busy_link_stays_small() {
+    let mut world = World::new(5);
+    world.sides[BOB].awake = false;
+    for n in 0..400_u32 {
+        world.sides[ALICE].offer(Item::Verdict(n.to_be_bytes().repeat(200)));
+        world.run(1_000);
+    }
+    let record = &world.sides[ALICE].rows.0[&millpond_mailbox::session::RowKey::Record];
+    assert!(record.len() < 24 << 10, "{} bytes", record.len());
+}

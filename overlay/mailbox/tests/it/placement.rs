@@ -1,0 +1,219 @@
+//! Retry, placement and credit: what happens when a host is down, full, lying, and when stamps run out.
+
+use millpond_mailbox::{
+    item::Item,
+    session::{Notice, Priority},
+};
+
+use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, MINUTE_MS, World};
+
+fn item(n: usize) -> Item {
+    Item::Verdict(format!("item {n}").into_bytes())
+}
+
+fn deposits(world: &World, host: usize) -> usize {
+    world.hosts[host].boxes.values().map(Vec::len).sum()
+}
+
+#[test]
+fn without_r1_the_other_mailbox_is_tried_at_once() {
+    for broken in 0..2 {
+        let mut world = World::new(1);
+        world.sides[BOB].awake = false;
+        if broken == 0 {
+            world.hosts[0].down = true
+        } else {
+            world.hosts[0].full = true
+        }
+        let mut sent = 0;
+        for n in 0..3 {
+            world.sides[ALICE].offer(item(n));
+            world.run(MINUTE_MS / 2);
+            sent += 1;
+        }
+        assert_eq!((deposits(&world, 0), deposits(&world, 1)), (0, sent));
+        world.sides[BOB].awake = true;
+        world.run(HOUR_MS);
+        assert_eq!(world.sides[BOB].delivered.len(), 3);
+    }
+}
+
+#[test]
+fn with_both_hosts_down_the_waits_double_up_to_an_hour_and_the_bytes_stay_the_same() {
+    let mut world = World::new(2);
+    world.sides[BOB].awake = false;
+    world.hosts.iter_mut().for_each(|host| host.down = true);
+    world.sides[ALICE].offer(item(0));
+    let (start, mut tries) = (world.now, Vec::new());
+    while world.now.0 < start.0 + DAY_MS {
+        if world.turn(ALICE) {
+            tries.push(world.now.0 - start.0);
+        }
+        let next = world.sides[ALICE].session.wants_slot(world.now, &world.sides[ALICE].own()).expect("it goes on");
+        world.now = next.max(world.now);
+    }
+    let waits: Vec<u64> = tries.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000).filter(|wait| *wait > 0).collect();
+    let expected = [60, 120, 240, 480, 960, 1_920, 3_600, 3_600];
+    for (wait, expected) in waits.iter().zip(expected) {
+        assert!((expected * 3 / 4..=expected * 5 / 4).contains(wait), "{waits:?}");
+    }
+    assert!(tries.len() < 40, "at most one try an hour in the end");
+    let (small, large) = world.sides[ALICE].session.credit();
+    assert_eq!((small, large), (46, 16), "one stamp for each mailbox, however often it was tried");
+    world.hosts.iter_mut().for_each(|host| host.down = false);
+    world.sides[BOB].awake = true;
+    world.run(2 * HOUR_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
+
+#[test]
+fn what_a_lying_host_swallowed_goes_through_the_other_after_a_day_then_two_four_and_eight() {
+    let mut world = World::new(3);
+    world.hosts[0].lies = true;
+    world.hosts[1].lies = true;
+    world.sides[ALICE].offer(item(0));
+    let (start, mut puts) = (world.now, Vec::new());
+    let mut last = 0;
+    while world.now.0 < start.0 + 20 * DAY_MS {
+        world.run(HOUR_MS);
+        let now: usize = world.hosts.iter().map(|host| host.puts).sum();
+        if now != last {
+            puts.push((world.now.0 - start.0) / DAY_MS);
+            last = now;
+        }
+    }
+    assert_eq!(puts, vec![0, 1, 3, 7, 15], "days on which the same item went to a mailbox");
+    let each: Vec<usize> = world.hosts.iter().map(|host| host.puts).collect();
+    assert!(each.iter().all(|puts| *puts >= 2), "through either of them: {each:?}");
+}
+
+#[test]
+fn a_hole_in_the_acknowledgements_is_filled_through_the_other_mailbox_after_an_hour() {
+    let mut world = World::new(4);
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    world.sides[ALICE].offer(item(0));
+    world.run(MINUTE_MS);
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    world.sides[ALICE].offer(item(1));
+    world.run(50 * MINUTE_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1, "the first is lost, the second is there and acknowledged");
+    world.run(30 * MINUTE_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 2, "long before a day has passed");
+}
+
+#[test]
+fn the_two_directions_of_a_link_use_different_hosts_where_they_can() {
+    let mut world = World::new(5);
+    // Alice keeps hers at the first host only, Bob his at both.
+    world.sides[ALICE].mailboxes.retain(|mailbox| mailbox.own.host == world.hosts[0].key);
+    world.sides[BOB].awake = false;
+    for n in 0..4 {
+        world.sides[ALICE].offer(item(n));
+        world.run(MINUTE_MS);
+    }
+    assert_eq!((deposits(&world, 0), deposits(&world, 1)), (0, 4));
+}
+
+#[test]
+fn a_peer_that_is_away_gets_no_more_than_its_stamps_allow_and_the_last_eight_are_for_keys() {
+    let mut world = World::new(6);
+    world.sides[BOB].awake = false;
+    for n in 0..200 {
+        world.sides[ALICE].offer(Item::Verdict(
+            vec![n as u8; 3_500].iter().enumerate().map(|(at, byte)| byte ^ (at * 37 % 251) as u8).collect(),
+        ));
+        world.run(MINUTE_MS);
+    }
+    let small = |world: &World| world.sides[ALICE].session.credit().0;
+    assert!(world.sides[ALICE].session.unacknowledged() <= 40, "vodozemac keeps 40 skipped keys");
+    assert_eq!(small(&world), 16, "eight for each host are left");
+    world.sides[ALICE].offer_as(Item::ToDevice { order: 0, body: b"key".to_vec() }, Priority::Essential);
+    world.run(MINUTE_MS);
+    assert!(small(&world) < 16 || world.sides[ALICE].session.unacknowledged() == 40);
+    world.sides[BOB].awake = true;
+    world.run(2 * DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 201);
+}
+
+#[test]
+fn stamps_come_back_as_they_are_used() {
+    let mut world = World::new(7);
+    for n in 0..300 {
+        world.sides[ALICE].offer(item(n));
+        world.run(10 * MINUTE_MS);
+    }
+    assert_eq!(world.sides[BOB].delivered.len(), 300);
+    let (small, _) = world.sides[ALICE].session.credit();
+    assert!(small >= 30, "{small} are left of 48");
+    assert!(world.sides[BOB].session.credit().0 >= 30);
+}
+
+#[test]
+fn after_thirty_days_of_silence_the_link_sleeps_and_a_word_from_the_peer_wakes_it() {
+    let mut world = World::new(8);
+    world.sides[BOB].awake = false;
+    world.sides[ALICE].offer(item(0));
+    world.run(31 * DAY_MS);
+    assert!(world.sides[ALICE].session.is_dormant());
+    assert!(world.sides[ALICE].saw(Notice::Dormant));
+    let puts: usize = world.hosts.iter().map(|host| host.puts).sum();
+    world.sides[ALICE].offer(item(1));
+    world.run(5 * DAY_MS);
+    assert_eq!(world.hosts.iter().map(|host| host.puts).sum::<usize>(), puts, "no traffic");
+    assert_eq!(world.sides[ALICE].outbox.len(), 2, "the rows stay");
+    world.sides[BOB].awake = true;
+    world.run(2 * DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 2);
+    assert!(!world.sides[ALICE].session.is_dormant());
+}
+
+#[test]
+fn a_mailbox_that_moves_is_filled_through_stamps_for_the_new_one() {
+    let mut world = World::new(9);
+    for week in 0..6 {
+        for n in 0..5 {
+            world.sides[ALICE].offer(item(week * 10 + n));
+            world.sides[BOB].offer(item(week * 10 + n));
+            world.run(DAY_MS);
+        }
+        for side in 0..2 {
+            for host in 0..2 {
+                let key = world.hosts[host].key;
+                let before = world.sides[side].mailboxes.iter_mut();
+                before
+                    .filter(|mailbox| mailbox.own.host == key && !mailbox.own.recovery)
+                    .for_each(|mailbox| mailbox.own.draining = true);
+                world.sides[side].open_mailbox(&mut world.hosts[host], false);
+            }
+        }
+        // The ones from five weeks ago close.
+        for side in 0..2 {
+            let closed: Vec<_> = world.sides[side]
+                .mailboxes
+                .iter()
+                .filter(|mailbox| !mailbox.own.recovery)
+                .map(|mailbox| mailbox.own.id)
+                .collect();
+            if closed.len() > 10 {
+                world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&closed[0])));
+                world.sides[side].mailboxes.retain(|mailbox| mailbox.own.id != closed[0]);
+            }
+        }
+        world.run(2 * DAY_MS);
+    }
+    for side in &world.sides {
+        assert_eq!(side.delivered.len(), 30);
+        assert!(!side.saw(Notice::Restoring), "no HELLO was needed");
+    }
+}
+
+#[test]
+fn large_stamps_are_taken_for_what_does_not_fit_a_small_envelope() {
+    let mut world = World::new(10);
+    let mut body = vec![0; 20_000];
+    millpond_mailbox::rand_core::Rng::fill_bytes(&mut world.rng, &mut body);
+    world.sides[ALICE].offer(Item::Verdict(body));
+    let now = world.now;
+    world.sides[ALICE].slot(now);
+    assert_eq!(world.sides[ALICE].session.credit(), (48, 15));
+}
