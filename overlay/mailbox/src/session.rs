@@ -26,6 +26,8 @@
 //! Offered items are not on disk here: they are the node's outbox rows, named by `Handle`, and are offered again after a start.
 //! An item is done when its handle stands in `Commit::done` (R2: the peer has staged it durably), never before.
 //!
+//! Begin a session when stamps for the peer's mailboxes are there: without any it can only wait.
+//!
 //! When to call: `Slot` when `wants_slot` says so (`instant`), or at the next slot of the schedule after it (`paced`). Before a
 //! slot, issue what `stamps_wanted` asks for and hand it in as `Granted`. Stamps that the peer used count as soon as their
 //! envelopes are handed in as `Arrived`.
@@ -386,6 +388,7 @@ impl Session {
 
     fn on_peer_stamps(&mut self, grants: Vec<Grant>, out: &mut Out) {
         grants.into_iter().for_each(|grant| self.state.wallet.add(grant));
+        self.state.hello.try_again();
         out.changed();
     }
 

@@ -178,7 +178,9 @@ impl Grants {
 
     /// Mailboxes that are closed count no more.
     pub(super) fn forget_closed(&mut self, mailboxes: &[OwnMailbox]) {
-        self.out.retain(|out| mailboxes.iter().any(|mailbox| mailbox.id == out.mailbox));
+        let open = |id: MailboxId| mailboxes.iter().any(|mailbox| mailbox.id == id);
+        self.out.retain(|out| open(out.mailbox));
+        self.pending.retain(|(_, grant)| open(grant.batch.mailbox()));
     }
 
     fn outstanding(&self, mailbox: MailboxId, class: Class) -> u16 {

@@ -83,6 +83,11 @@ struct Answering {
 }
 
 impl HelloState {
+    /// There may be a recovery stamp now.
+    pub(super) fn try_again(&mut self) {
+        self.told = false;
+    }
+
     pub(super) fn is_answering(&self) -> bool {
         self.answering.is_some()
     }

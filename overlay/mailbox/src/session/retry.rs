@@ -16,7 +16,7 @@ use super::{
     commit::Out,
     flight::{Flight, FlightKind, FlightRow, Stale},
 };
-use crate::time::UnixMillis;
+use crate::{stamp::Class, time::UnixMillis};
 
 impl Session {
     /// When the next slot is of use; `None`: not before something else happens. An idle link says `None`.
@@ -50,11 +50,9 @@ impl Session {
         let used = self.state.last_sent.max(self.state.last_heard);
         let in_use = used.is_some_and(|used| now < used.after(IN_USE));
         let under_way = self.state.under_way().any(|flight| flight.kind == FlightKind::Frame);
-        in_use
-            && !under_way
-            && self.state.grants.is_low(mailboxes)
-            && !self.state.grants.wanted(mailboxes, false).is_empty()
-            || in_use && !under_way && self.state.grants.is_low(mailboxes) && self.state.grants.has_pending()
+        let grants = &self.state.grants;
+        let there = || grants.has_pending() || !grants.wanted(mailboxes, false).is_empty();
+        in_use && !under_way && grants.is_low(mailboxes) && there() && self.has_stamp(Class::S, true, &[])
     }
 
     pub(super) fn on_outcome(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use millpond_mailbox::{
     deposit::Deposit,
+    envelope::{self, EnvelopeSecret, Kind},
     frame::Grant,
     host_key::{HostKey, HostSecret},
     link::Link,
@@ -353,9 +354,22 @@ impl World {
         assert_eq!(mailbox.own.host, host);
         let rk = other.session.link_secrets().last()?.restore_key();
         let seed = mailbox.seed_of(&deposit);
-        let opened =
-            millpond_mailbox::envelope::open([&rk.envelope_secret()], &seed, deposit.header(), deposit.body()).ok()?;
+        let opened = envelope::open([&rk.envelope_secret()], &seed, deposit.header(), deposit.body()).ok()?;
         Some(opened.1.payload)
+    }
+
+    /// An envelope of this side whose Olm message says these bytes: what a hostile contact can make out of its own record. Its frame
+    /// has the next number, and its record goes on from there.
+    pub fn arrived_from(&mut self, side: usize, plaintext: &[u8]) -> Arrived {
+        let secret = EnvelopeSecret::from(&self.sides[side].session.link_secrets()[0]);
+        let record = self.sides[side].rows.0.get_mut(&RowKey::Record).expect("a record");
+        let (frame_no, payload) = hostile_payload(record, plaintext);
+        self.sides[side].restart();
+        let grant = self.sides[1 - side].issue(0, Class::S, 1);
+        let stamp = grant.batch.stamps(grant.host).remove(0);
+        let header = stamp.header();
+        let body = envelope::seal(&secret, &stamp.seed, &header, Kind::Frame, frame_no, &payload, &mut self.rng);
+        Arrived { header, seed: stamp.seed.clone(), body: body.expect("fits").into() }
     }
 
     pub fn advance(&mut self, ms: u64) {
@@ -450,6 +464,28 @@ impl World {
         let next = next.unwrap_or(end).clamp(self.now.0 + 1, self.now.0 + 10 * MINUTE_MS);
         next.min(end).max(self.now.0 + 1) - self.now.0
     }
+}
+
+/// The number and the Olm message of a frame that says anything, of the session in this record.
+fn hostile_payload(record: &mut Vec<u8>, plaintext: &[u8]) -> (u32, Vec<u8>) {
+    use serde_cbor::Value;
+    fn field(value: &mut Value, at: i128) -> &mut Value {
+        let Value::Map(map) = value else { panic!("a packed record") };
+        map.get_mut(&Value::Integer(at)).expect("a field")
+    }
+    let mut value: Value = serde_cbor::from_slice(&record[1..]).expect("CBOR behind the version");
+    // `live`; in it `olm` is the first field and `next_frame` the sixth.
+    let line = field(&mut value, 4);
+    let Value::Bytes(at_rest) = field(line, 0) else { panic!("a session at rest") };
+    let pickle: vodozemac::olm::SessionPickle = serde_cbor::from_slice(at_rest).expect("a pickle");
+    let mut session = vodozemac::olm::Session::from_pickle(pickle);
+    let (kind, body) = session.encrypt(plaintext).expect("a session that works").to_parts();
+    *at_rest = serde_cbor::to_vec(&session.pickle()).expect("CBOR");
+    let Value::Integer(next_frame) = field(line, 5) else { panic!("a number") };
+    let frame_no = u32::try_from(*next_frame).expect("32 bits");
+    *next_frame += 1;
+    *record = [&record[..1], &serde_cbor::to_vec(&value).expect("CBOR")].concat();
+    (frame_no, [&[u8::try_from(kind).expect("0 or 1")], body.as_slice()].concat())
 }
 
 fn judge(mailbox: &mut Box, host: &HostKey, deposit: &Deposit) -> Option<Arrived> {

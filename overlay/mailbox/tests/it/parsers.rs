@@ -17,7 +17,7 @@ use millpond_mailbox::{
     link::{Link, Own},
     message::Message,
     name::NodeName,
-    session::{Backup, Session},
+    session::{Backup, InEvent, Session},
     signing_key::KeyId,
     stamp::StampBatch,
     token::{Evaluated, Grant, TokenKey},
@@ -26,7 +26,7 @@ use millpond_mailbox::{
 use proptest::{prelude::*, sample::Index};
 
 use crate::{
-    carrier::{ALICE, World},
+    carrier::{ALICE, BOB, World},
     world::{NOW, Node, TestRng},
 };
 
@@ -198,4 +198,31 @@ fn a_damaged_record_is_an_error_and_a_whole_one_is_read_back_as_it_was() {
     }
     let backup = world.sides[ALICE].session.backup().to_bytes();
     assert!(Backup::from_bytes(&backup[..backup.len() - 1]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_plaintext_from_the_peer_itself_is_dropped_at_worst(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+        at in any::<Index>(),
+        value in any::<u8>(),
+    ) {
+        // Under the right stamp, secret and Olm session: everything but the frame is honest.
+        let mut honest = frame().to_bytes();
+        let position = at.index(honest.len());
+        honest[position] = value;
+        for plaintext in [bytes, honest] {
+            let mut world = World::new(1);
+            let arrived = world.arrived_from(ALICE, &plaintext);
+            let now = world.now;
+            world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+            // And the link goes on.
+            world.sides[BOB].offer(Item::Verdict(b"still here".to_vec()));
+            world.run(3 * 86_400_000);
+            let notices = (&world.sides[ALICE].notices, &world.sides[BOB].notices);
+            prop_assert!(!world.sides[ALICE].delivered.is_empty(), "{notices:?}");
+        }
+    }
 }
