@@ -4,6 +4,7 @@
 mod documents;
 mod e2ee;
 mod events;
+mod frontiers;
 mod history;
 mod introductions;
 mod invite;
@@ -26,6 +27,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     e2ee::routes(routes);
     events::routes(routes);
     history::routes(routes);
+    routes.merge(frontiers::router());
     routes.merge(introductions::router());
     invite::routes(routes);
     joins::routes(routes);

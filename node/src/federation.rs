@@ -37,9 +37,11 @@ mod member_events;
 mod queries;
 mod room_state;
 mod sight;
+mod snapshot;
 mod transaction;
 
-pub use self::{invite::Invite, member_events::Template};
+pub(crate) use self::snapshot::{FIELD as SNAPSHOT_FIELD, named as snapshot_document_of, of as snapshot_of};
+pub use self::{invite::Invite, member_events::Template, snapshot::Snapshot};
 pub use millpond_overlay::INTRO_PATH;
 
 /// Who asks.

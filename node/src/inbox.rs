@@ -20,12 +20,15 @@ use crate::{Core, Error, peers::Peers};
 
 mod append;
 mod backfill;
+mod confirm;
 mod fetch;
+mod frontiers;
 mod held;
 mod judge;
 mod parked;
 
 pub(crate) use fetch::known_pdu;
+pub use frontiers::{Exchange, FRONTIERS_PATH};
 
 /// The inbox. Cloning is cheap.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub struct Inbox {
     peers: Peers,
     held: held::HeldRooms,
     backfilling: Arc<tokio::sync::Mutex<()>>,
+    described: Arc<tokio::sync::Notify>,
 }
 
 /// The body of `PUT /_matrix/federation/v1/send/{txnId}`, with the servers that each PDU's sender serves itself.
@@ -67,7 +71,13 @@ const BATCH: usize = 512;
 impl Inbox {
     /// The service over peers.
     pub fn new(core: Core, peers: Peers) -> Self {
-        Self { held: held::HeldRooms::new(core.clone()), backfilling: Arc::default(), core, peers }
+        Self {
+            held: held::HeldRooms::new(core.clone()),
+            backfilling: Arc::default(),
+            described: Arc::default(),
+            core,
+            peers,
+        }
     }
 
     /// Stages a transaction; on return it is durable. A transaction id of the same origin is taken once. `edus` writes what

@@ -11,6 +11,7 @@ mod inbound;
 mod linked;
 mod lists;
 mod outbound;
+mod packs;
 mod query;
 mod remote;
 mod show;
@@ -27,12 +28,14 @@ pub use self::{
     inbound::{Update, apply_device_list_update, apply_signing_key_update, mark_stale},
     lists::{DeviceListChanges, device_lists},
     outbound::{DeviceEdus, device_lists_delivered},
+    packs::{PackEdu, PackEdus, apply_pack, apply_used, link_ended, pack_edus, packs_delivered},
     remote::RemoteKeys,
     upload::{as_ruma, key_counts},
 };
 pub(crate) use self::{
     lists::{servers_sharing, shares_room_by},
     outbound::device_list_edus,
+    packs::all_due,
 };
 use crate::Core;
 

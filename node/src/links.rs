@@ -200,12 +200,42 @@ impl Links {
         overlay.request(&name, request, Instant::now() + patience).await
     }
 
+    /// Opens a stream to a linked node if none is open: to see whether it is there.
+    ///
+    /// # Errors
+    /// As [`Links::request`].
+    pub async fn connect(&self, to: &ServerName, patience: Duration) -> Result<(), RouteError> {
+        let Ok(name) = NodeName::parse(to.as_str()) else { return Err(RouteError::NoLink) };
+        let overlay = self.overlay().await.map_err(|_| RouteError::Closed)?;
+        overlay.connect(&name, Instant::now() + patience).await
+    }
+
     /// Whether there is an established link to a server.
     pub fn is_linked(&self, server: &ServerName) -> bool {
         let Some(overlay) = self.running() else { return false };
         overlay.links().iter().any(|link| {
             link.state == LinkState::Established
                 && link.peer.as_ref().is_some_and(|peer| peer.as_str() == server.as_str())
+        })
+    }
+
+    /// Whether a stream with a server is open.
+    pub fn is_connected(&self, server: &ServerName) -> bool {
+        self.info(server).is_some_and(|link| link.is_connected())
+    }
+
+    /// What the established link with a server allows it.
+    pub fn class_of(&self, server: &ServerName) -> Option<LinkClass> {
+        self.info(server).filter(|link| link.state == LinkState::Established).map(|link| link.class)
+    }
+
+    /// The best that the overlay says of a link with a server.
+    fn info(&self, server: &ServerName) -> Option<LinkInfo> {
+        let links = self.running()?.links();
+        let with =
+            links.into_iter().filter(|link| link.peer.as_ref().is_some_and(|peer| peer.as_str() == server.as_str()));
+        with.max_by_key(|link| {
+            (link.state == LinkState::Established, link.is_connected(), link.class == LinkClass::Contact)
         })
     }
 

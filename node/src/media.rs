@@ -28,6 +28,7 @@ use crate::{Core, Error};
 mod download;
 mod files;
 mod thumbnail;
+mod wanted;
 
 use self::files::Files;
 pub use self::{download::Download, thumbnail::Wanted};
@@ -256,7 +257,11 @@ impl Media {
         if let Some(content) = known()?.and_then(|row| row.content) {
             return Ok(content);
         }
-        let media = source.fetch(server, media_id, patience.min(PATIENCE_MAX)).await?;
+        let fetched = source.fetch(server, media_id, patience.min(PATIENCE_MAX)).await;
+        if let Err(Error::Matrix { kind: ErrorKind::NotYetUploaded, .. }) = &fetched {
+            self.want(server, media_id).await?;
+        }
+        let media = fetched?;
         let content = self.receive(media.label, None, media.body).await.map_err(|error| match error {
             Error::Matrix { kind: ErrorKind::TooLarge, message, .. } => {
                 Error::matrix(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)

@@ -18,6 +18,7 @@ use crate::{
 mod join;
 mod leave;
 mod restricted;
+mod snapshot;
 
 pub(crate) use self::{leave::shown_state, restricted::authorising_user};
 

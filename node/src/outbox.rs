@@ -111,6 +111,7 @@ impl Outbox {
         let mut servers = self.classic_with_work(view, devices_seen)?;
         for server in peers::linked_servers(view)? {
             if view.any(tables::OUTBOX, (&*server,))?
+                || view.any(tables::KEY_PACKS_OWED, (&*server,))?
                 || owes_receipts(view, self.core.identity(), &server, Route::Link)?
                 || !device_list_edus(view, &server, Route::Link, 1)?.edus.is_empty()
                 || !self.typing.edus(view, &server, Route::Link, 1)?.edus.is_empty()

@@ -20,7 +20,8 @@ use tokio::sync::broadcast;
 use crate::{
     Core, Error,
     classic::{AnyPdu, Classic, ClassicError, Outgoing, Question, http_request, transaction_request},
-    links::Links,
+    keys as e2ee,
+    links::{LinkClass, Links},
 };
 
 mod keys;
@@ -212,7 +213,7 @@ impl Peers {
     ///
     /// # Errors
     /// [`PeerError`].
-    async fn send_over_link(
+    pub(crate) async fn send_over_link(
         &self,
         to: &ServerName,
         request: http::Request<Bytes>,
@@ -228,6 +229,16 @@ impl Peers {
     pub fn is_linked(&self, server: &ServerName) -> Result<bool, Error> {
         let snapshot = self.core.snapshot()?;
         Ok(is_linked(snapshot.view(), server)?)
+    }
+
+    /// Whether a stream with a server is open.
+    pub fn is_connected(&self, server: &ServerName) -> bool {
+        self.links.is_connected(server)
+    }
+
+    /// What the link with a server allows it, as the overlay knows.
+    pub fn class_of(&self, server: &ServerName) -> Option<LinkClass> {
+        self.links.class_of(server)
     }
 
     /// As [`Peers::is_linked`], asking the overlay too: it knows of a link a moment before our rows do, and shows it to the user.
@@ -342,8 +353,12 @@ impl Peers {
                     false => txn.next_position().0,
                 };
                 txn.put(tables::PEERS, &*key, &Peer { linked, linked_since, ..peer })?;
-                if !linked {
-                    route::forget_overlay(txn, &key)?;
+                match linked {
+                    true => e2ee::all_due(txn, &key)?,
+                    false => {
+                        e2ee::link_ended(txn, &key)?;
+                        route::forget_overlay(txn, &key)?;
+                    }
                 }
                 txn.touch(Topic::Outbox(key.clone()));
                 Ok(())

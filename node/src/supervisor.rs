@@ -1,9 +1,10 @@
 //! The node's long-lived loops, owned in one place: nothing is detached, and the end is ordered - stop taking in, drain,
 //! close - each step with a deadline.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
+use ruma::{OwnedServerName, ServerName};
+use tokio::{sync::broadcast::error::RecvError, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, NodeHandle};
@@ -39,7 +40,9 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         let (node, token) = (self.clone(), stop.clone());
-        loops.spawn(async move { ("device lists", node.resync_device_lists(token).await) });
+        loops.spawn(async move { ("catch-up", node.catch_up(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("key packs", node.tend_key_packs(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("introductions", node.introductions.work(token).await) });
         self.links.resume().await?;
@@ -63,22 +66,77 @@ impl NodeHandle {
         stop.run_until_cancelled(follow).await.unwrap_or(Ok(()))
     }
 
-    /// A link that comes back may have missed device list updates: here every night is an outage.
-    async fn resync_device_lists(&self, stop: CancellationToken) -> Result<(), Error> {
+    /// What a peer may ask about is known when the overlay runs.
+    async fn tend_key_packs(&self, stop: CancellationToken) -> Result<(), Error> {
+        match stop.run_until_cancelled(self.links.started()).await {
+            Some(()) => self.keys.tend_packs(stop).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was missed while a link was down is asked for when it comes back: here every night is an outage. A peer that is
+    /// not ready yet is asked again, as long as it stays.
+    async fn catch_up(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut link_ups = self.peers.link_ups();
+        let mut again: BTreeMap<OwnedServerName, (Instant, u32)> = BTreeMap::new();
         loop {
-            let server = match stop.run_until_cancelled(link_ups.recv()).await {
-                None | Some(Err(RecvError::Closed)) => return Ok(()),
-                Some(Err(RecvError::Lagged(_))) => continue,
-                Some(Ok(server)) => server,
+            let next = again.iter().min_by_key(|(_, (at, _))| *at).map(|(server, (at, _))| (server.clone(), *at));
+            let server = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                up = link_ups.recv() => match up {
+                    Err(RecvError::Closed) => return Ok(()),
+                    Err(RecvError::Lagged(_)) => continue,
+                    Ok(server) => {
+                        again.remove(&server);
+                        server
+                    }
+                },
+                described = self.inbox.described() => {
+                    described?;
+                    continue;
+                }
+                server = due(next) => server,
             };
-            // What could not be fetched stays marked and is asked for when it is needed.
-            if let Err(error) = self.keys.resync_server(&server).await {
-                tracing::debug!(%error, "device lists of a peer could not be refreshed yet");
+            let caught_up = match stop.run_until_cancelled(self.catch_up_with(&server)).await {
+                Some(caught_up) => caught_up?,
+                None => return Ok(()),
+            };
+            let tries = again.get(&server).map_or(0, |(_, tries)| *tries);
+            if caught_up || tries == TRIES || !self.peers.is_connected(&server) {
+                again.remove(&server);
+            } else {
+                again.insert(server, (Instant::now() + AGAIN * (tries + 1), tries + 1));
             }
         }
     }
+
+    /// Says whether the peer has answered everything.
+    async fn catch_up_with(&self, server: &ServerName) -> Result<bool, Error> {
+        self.keys.renew_packs(server).await?;
+        self.inbox.confirm_rooms(server).await?;
+        let mut answered = self.inbox.compare_frontiers(server).await?;
+        // What could not be fetched stays marked and is asked for when it is needed.
+        if let Err(error) = self.keys.resync_server(server).await {
+            tracing::debug!(%error, "device lists of a peer could not be refreshed yet");
+            answered = false;
+        }
+        Ok(self.media.fetch_wanted(server).await? && answered)
+    }
 }
+
+async fn due(next: Option<(OwnedServerName, Instant)>) -> OwnedServerName {
+    match next {
+        Some((server, at)) => {
+            tokio::time::sleep_until(at).await;
+            server
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// When a peer that is there and does not answer is asked again, longer each time.
+const AGAIN: Duration = Duration::from_secs(2);
+const TRIES: u32 = 5;
 
 impl Supervisor {
     /// Waits until a loop ends by itself: with an error, which the node should not live on with.

@@ -3,9 +3,11 @@
 mod accounts;
 mod events;
 mod groups;
+mod key_packs;
 mod keys;
 mod rooms;
 mod sliding;
+mod snapshots;
 mod txns;
 mod userdata;
 
@@ -13,9 +15,11 @@ pub use accounts::*;
 pub(crate) use events::first::decode as events_of_layout_1;
 pub use events::*;
 pub use groups::*;
+pub use key_packs::*;
 pub use keys::*;
 pub use rooms::*;
 pub use sliding::*;
+pub use snapshots::*;
 pub use txns::*;
 pub use userdata::*;
 

@@ -67,6 +67,10 @@ tables! {
     MEMBERSHIPS: (OwnedUserId, RoomShort) => Membership;
     /// Stripped state shown to a local user who was invited or knocked: a JSON array.
     STRIPPED: (OwnedUserId, RoomShort) => String;
+    /// What came with a local user's invite, until it is taken or refused: (user, room).
+    INVITE_SNAPSHOTS: (OwnedUserId, OwnedRoomId) => InviteSnapshot;
+    /// Rooms that we entered by one server's description, until a second one names the same state.
+    UNCONFIRMED: RoomShort => Unconfirmed;
     /// Joined and invited members of a room.
     ROOM_COUNTS: RoomShort => RoomCounts;
     /// Servers in a room with the number of their joined members.
@@ -101,6 +105,8 @@ tables! {
     SLIDING: (OwnedUserId, OwnedDeviceId, String) => SlidingConnection;
     /// Media: (server name, media id). The content is a file under `media/`.
     MEDIA: (OwnedServerName, String) => Media;
+    /// Media of peers that somebody asked for while their server slept: (server, media id), with the time in ms.
+    MEDIA_WANTED: (OwnedServerName, String) => u64;
     /// Media ids made and not yet uploaded: (creator, media id) to when they expire, in milliseconds since the epoch.
     MEDIA_PENDING: (OwnedUserId, String) => u64;
 
@@ -148,6 +154,21 @@ tables! {
     BACKUPS: (OwnedUserId, u64) => Backup;
     /// Backed-up sessions, JSON: (user, version, room, session id).
     BACKUP_KEYS: (OwnedUserId, u64, OwnedRoomId, String) => String;
+
+    // Key packs.
+
+    /// Packs of local users that may have to be made anew, in the order of the changes.
+    KEY_PACKS_DUE: u64 => PackDue;
+    /// The packs that peers hold of local users: (peer, user).
+    KEY_PACKS_SENT: (OwnedServerName, OwnedUserId) => PackSent;
+    /// Packs that are owed to peers: (peer, user).
+    KEY_PACKS_OWED: (OwnedServerName, OwnedUserId) => PackOwed;
+    /// How many one-time keys of a local device are in packs of all peers.
+    KEY_PACKS_OUT: (OwnedUserId, OwnedDeviceId) => u64;
+    /// Keys of devices of a peer's users, from its packs: (peer, user, device).
+    KEY_PACKS: (OwnedServerName, OwnedUserId, OwnedDeviceId) => KeyPack;
+    /// The version of the pack that we hold of a peer's user: (peer, user).
+    KEY_PACK_VERSIONS: (OwnedServerName, OwnedUserId) => u64;
 
     // Between nodes.
 

@@ -15,4 +15,6 @@ pub enum Topic {
     Outbox(OwnedServerName),
     /// There are new staged transactions.
     Inbox,
+    /// Key packs of local users may have to be made anew.
+    KeyPacks,
 }

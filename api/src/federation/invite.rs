@@ -2,7 +2,7 @@
 
 use millpond_node::{
     Error,
-    federation::{Federation, Invite},
+    federation::{Federation, Invite, Snapshot},
 };
 use ruma::{
     RoomVersionId,
@@ -14,6 +14,9 @@ use ruma::{
 
 use crate::glue::{Args, Routes};
 
+/// Bytes of an invite: a room of 4 MiB, its key documents, and what is shown of it.
+const LIMIT: usize = 8 << 20;
+
 pub(crate) fn routes(routes: &mut Routes) {
     routes.add(current);
     routes.add(oldest);
@@ -23,13 +26,18 @@ async fn oldest(federation: Federation, _: Args<v1::Request>) -> Result<v1::Resp
     Err(federation.incompatible(RoomVersionId::V1))
 }
 
-async fn current(federation: Federation, Args { sender, request, .. }: Args<Request>) -> Result<Response, Error> {
+async fn current(
+    federation: Federation,
+    Args { sender, request, json, .. }: Args<Request, LIMIT>,
+) -> Result<Response, Error> {
     let invite = Invite {
         room_id: &request.room_id,
         event_id: &request.event_id,
         version: request.room_version,
         event: request.event,
         shown: &request.invite_room_state,
+        // ruma does not know `org.millpond.snapshot`.
+        snapshot: Snapshot::of_invite(&json),
     };
     federation.invite(&sender, invite).await.map(Response::new)
 }

@@ -1,5 +1,6 @@
 //! Two and three nodes in one process: what they say to each other over links.
 
+mod asleep;
 mod gaps;
 mod hostile;
 mod people;

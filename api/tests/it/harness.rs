@@ -135,6 +135,13 @@ impl TestNode {
         Self { app: App::new(node.clone()), node, now_ms, _data_dir: data_dir }
     }
 
+    /// The same node with new services, as after a start.
+    pub fn again(self, links: impl FnOnce(Core) -> Links) -> Self {
+        let core = self.node.core.clone();
+        let node = NodeHandle::with_links(core.clone(), links(core));
+        Self { app: App::new(node.clone()), node, ..self }
+    }
+
     /// The id of a user here, whether there is one or not.
     pub fn user_id(&self, name: &str) -> OwnedUserId {
         OwnedUserId::try_from(format!("@{name}:{}", self.node.core.identity().server_name())).unwrap()

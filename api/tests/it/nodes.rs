@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use millpond_api::{Listener, serve};
-use millpond_node::{Supervisor, links::Links};
+use millpond_node::{Core, Supervisor, links::Links};
 use millpond_overlay::{LinkState, transport::memory::MemoryNet};
 use ruma::OwnedServerName;
 use serde_json::{Value, json};
@@ -35,8 +35,23 @@ pub struct Net {
 /// A node that runs.
 pub struct Running {
     pub it: TestNode,
-    _supervisor: Supervisor,
+    net: Net,
+    number: u64,
+    supervisor: Supervisor,
     _stop: tokio_util::sync::DropGuard,
+}
+
+/// A node whose loops and links have ended. Its own clients reach it still.
+pub struct Asleep {
+    pub it: TestNode,
+    number: u64,
+}
+
+impl std::ops::Deref for Asleep {
+    type Target = TestNode;
+    fn deref(&self) -> &TestNode {
+        &self.it
+    }
 }
 
 impl std::ops::Deref for Running {
@@ -53,15 +68,26 @@ impl Net {
     /// Starts a node.
     pub async fn node(&self) -> Running {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.run(number, TestNode::linked(self.links(number))).await
+    }
+
+    fn links(&self, number: u64) -> impl FnOnce(Core) -> Links + use<> {
         let memory = self.memory.clone();
-        let it = TestNode::linked(move |core| {
-            Links::with_transports(core, Arc::new(move |_| Ok(vec![Box::new(memory.transport(number))])))
-        });
+        move |core| Links::with_transports(core, Arc::new(move |_| Ok(vec![Box::new(memory.transport(number))])))
+    }
+
+    /// Starts a node again that was put to sleep.
+    pub async fn wake(&self, asleep: Asleep) -> Running {
+        let Asleep { it, number } = asleep;
+        self.run(number, it.again(self.links(number))).await
+    }
+
+    async fn run(&self, number: u64, it: TestNode) -> Running {
         let supervisor = it.node.start().await.unwrap();
         let stop = CancellationToken::new();
         let arrivals = it.node.links.arrivals().unwrap();
         tokio::spawn(serve(it.node.clone(), vec![Listener::Peers(arrivals)], stop.clone()));
-        Running { it, _supervisor: supervisor, _stop: stop.drop_guard() }
+        Running { it, net: self.clone(), number, supervisor, _stop: stop.drop_guard() }
     }
 
     /// Two nodes that are contacts.
@@ -73,6 +99,17 @@ impl Net {
 }
 
 impl Running {
+    /// Ends the loops and links, as when a device goes to sleep.
+    pub async fn sleep(self) -> Asleep {
+        self.supervisor.stop().await;
+        Asleep { it: self.it, number: self.number }
+    }
+
+    /// The network that it is in.
+    pub fn net(&self) -> Net {
+        self.net.clone()
+    }
+
     /// The server name.
     pub fn server(&self) -> OwnedServerName {
         self.node.core.identity().server_name().to_owned()

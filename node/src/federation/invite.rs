@@ -18,7 +18,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Door, Federation, Origin, limits::Act, member_events};
+use super::{Door, Federation, Origin, Snapshot, limits::Act, member_events};
 use crate::{
     Error,
     memberships::shown_state,
@@ -37,6 +37,8 @@ pub struct Invite<'a> {
     pub event: Box<RawValue>,
     /// What the invited user is shown of the room.
     pub shown: &'a [RawStrippedState],
+    /// The whole room, if the inviter describes it.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Federation {
@@ -68,14 +70,14 @@ impl Federation {
         let signed = build::add_signature(rules, &pdu, &rooms::signer(&self.core)).map_err(local::build_error)?;
         let shown = shown_state(invite.shown, signed.json());
         let answer = member_events::raw(signed.json().into())?;
-        self.keep(origin, &invite, (&head.sender, &target), shown, &answer).await?;
+        self.keep(origin, invite, (&head.sender, &target), shown, &answer).await?;
         Ok(answer)
     }
 
     async fn keep(
         &self,
         origin: &Origin,
-        invite: &Invite<'_>,
+        invite: Invite<'_>,
         (sender, target): (&UserId, &UserId),
         shown: String,
         signed: &RawValue,
@@ -97,7 +99,11 @@ impl Federation {
             return Ok(());
         }
         let room = Room { room_id: invite.room_id.to_owned(), version: invite.version.clone(), overlay };
-        self.parts.memberships.show_outside(target, room, MembershipState::Invite, shown).await
+        let kept = match invite.snapshot.filter(|_| overlay) {
+            Some(snapshot) => self.parts.memberships.checked_snapshot(&origin.server, &room, signed, snapshot).await?,
+            None => None,
+        };
+        self.parts.memberships.show_outside(target, room, (MembershipState::Invite, kept), shown).await
     }
 
     fn check_target(&self, user: &UserId) -> Result<(), Error> {

@@ -37,7 +37,7 @@ use crate::{
 const MAX_EVENTS: usize = 50_000;
 
 /// Events by id, each with its row.
-type Rows = BTreeMap<OwnedEventId, EventRow>;
+pub(super) type Rows = BTreeMap<OwnedEventId, EventRow>;
 
 impl Federation {
     /// Answers `send_join`: the join is part of the room, and this is the room's state before it.
@@ -170,7 +170,12 @@ fn visible(sight: &mut Sight<'_>, event_id: &EventId) -> Result<(EventShort, Eve
 }
 
 /// The state before an event of the timeline: the one after it, with its own entry taken back.
-fn state_before(view: View<'_>, room: &Room, event: EventShort, row: &EventRow) -> Result<ShortState, Error> {
+pub(super) fn state_before(
+    view: View<'_>,
+    room: &Room,
+    event: EventShort,
+    row: &EventRow,
+) -> Result<ShortState, Error> {
     let unknown = || Error::not_found("the state before that event is not known here");
     let mut state = groups::state(view, row.meta.state_after.ok_or_else(unknown)?)?;
     let pdu = rows::pdu(&room.room_id, row.clone())?;
@@ -186,7 +191,7 @@ fn state_before(view: View<'_>, room: &Room, event: EventShort, row: &EventRow) 
     Ok(state)
 }
 
-fn events(view: View<'_>, state: &ShortState) -> Result<Rows, Error> {
+pub(super) fn events(view: View<'_>, state: &ShortState) -> Result<Rows, Error> {
     if state.len() > MAX_EVENTS {
         return Err(too_large());
     }
@@ -217,7 +222,7 @@ fn by_id(row: EventRow) -> (OwnedEventId, EventRow) {
 
 /// All events behind these by their auth events. From version 12 on the create event, which no event names, comes with
 /// them: everything is judged by it.
-fn auth_chain(
+pub(super) fn auth_chain(
     view: View<'_>,
     (short, room): &(RoomShort, Room),
     of: impl IntoIterator<Item = EventRow>,
@@ -244,7 +249,7 @@ fn auth_chain(
     Ok(chain)
 }
 
-fn jsons(rows: Rows) -> Result<Vec<Box<RawValue>>, Error> {
+pub(super) fn jsons(rows: Rows) -> Result<Vec<Box<RawValue>>, Error> {
     rows.into_values().map(|row| raw(row.json)).collect()
 }
 

@@ -7,11 +7,12 @@ use ruma::{
     api::federation::transactions::edu::{DirectDeviceContent, Edu},
 };
 
-use super::{Federation, Origin, check_acl};
+use super::{Door, Federation, Origin, check_acl};
 use crate::{
     Error,
+    identity::Identity,
     inbox::Transaction,
-    keys::{apply_device_list_update, apply_signing_key_update, shares_room_by},
+    keys::{self, PackEdu, apply_device_list_update, apply_signing_key_update, shares_room_by},
     to_device::receive_direct_to_device,
 };
 
@@ -25,7 +26,14 @@ impl Federation {
         let edus: Vec<Edu> = transaction.edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
         let from = origin.clone();
         let told = edus_of_the_moment(&edus);
-        let write = move |txn: &mut WriteTxn<'_>| edus.iter().try_for_each(|edu| apply(txn, &from, edu));
+        // Packs are a link's: they are bound to its peer.
+        let packs = transaction.edus.iter().filter(|_| origin.door != Door::Classic);
+        let packs = packs.filter_map(|edu| PackEdu::parse(&origin.server, edu.get()));
+        let (packs, core): (Vec<_>, _) = (packs.collect(), self.core.clone());
+        let write = move |txn: &mut WriteTxn<'_>| {
+            packs.iter().try_for_each(|edu| apply_pack(txn, core.identity(), &from, edu))?;
+            edus.iter().try_for_each(|edu| apply(txn, &from, edu))
+        };
         self.parts.inbox.receive(&origin.server, txn_id, transaction, write).await?;
         for edu in told {
             self.tell(origin, edu).await?;
@@ -82,6 +90,18 @@ fn apply(txn: &mut WriteTxn<'_>, origin: &Origin, edu: &Edu) -> Result<(), millp
         Edu::SigningKeyUpdate(update) => apply_signing_key_update(txn, &origin.server, update).map(drop),
         // Presence is off in overlay rooms (overlay.md section 5).
         _ => Ok(()),
+    }
+}
+
+fn apply_pack(
+    txn: &mut WriteTxn<'_>,
+    identity: &Identity,
+    origin: &Origin,
+    edu: &PackEdu,
+) -> Result<(), millpond_store::Error> {
+    match edu {
+        PackEdu::Pack(pack) => keys::apply_pack(txn, &origin.server, pack),
+        PackEdu::Used(used) => keys::apply_used(txn, identity, &origin.server, used),
     }
 }
 

@@ -118,7 +118,12 @@ impl Inbox {
     }
 
     /// Those of the events that are of this room and neither stored nor parked.
-    fn unknown(&self, room: &Room, rules: &RoomRules, events: Vec<Box<RawValue>>) -> Result<Vec<Box<RawValue>>, Error> {
+    pub(super) fn unknown(
+        &self,
+        room: &Room,
+        rules: &RoomRules,
+        events: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let mut fresh = Vec::new();
@@ -227,6 +232,19 @@ impl Inbox {
         // The resident server sends it out in a classic room.
         let owed = Owed::Onward(BTreeSet::from([resident.to_owned()]));
         self.write_with_state(room, pdu, accepted, owed, true).await
+    }
+
+    /// Writes the invite by which we enter a room on the state that came with it. Everybody in the room has it already.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn write_described(
+        &self,
+        room: (RoomShort, &Room),
+        invite: CheckedPdu,
+        accepted: AcceptedState,
+    ) -> Result<bool, Error> {
+        self.write_with_state(room, invite, accepted, Owed::Nobody, true).await
     }
 
     /// Decides on an event by a state that a peer has named, and writes it.

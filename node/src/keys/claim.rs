@@ -1,6 +1,6 @@
 //! Claiming one-time keys: each is given out once, in the commit that answers. Spec: `POST /keys/claim`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use millpond_store::{
@@ -9,7 +9,7 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedServerName, OwnedUserId,
+    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedServerName, OwnedUserId, ServerName,
     api::{client::keys::claim_keys::v3, federation::keys::claim_keys::v1},
     encryption::OneTimeKey,
     serde::Raw,
@@ -37,16 +37,45 @@ impl Keys {
         let mut response = v3::Response::new(self.claim_local(local).await?);
         let patience = patience(request.timeout);
         let asked = remote.into_iter().map(|(server, claims)| async move {
-            let answer = self.within(patience, self.remote.claim(&server, claims.clone())).await;
-            (server, claims, answer)
+            let answer = self.claim_remote(&server, &claims, patience).await;
+            (server, answer)
         });
-        for (server, claims, answer) in join_all(asked).await {
+        for (server, answer) in join_all(asked).await {
             match answer {
-                Ok(claimed) => response.one_time_keys.extend(only_asked(claimed, &claims)),
+                Ok(claimed) => response.one_time_keys.extend(claimed),
+                Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => drop(response.failures.insert(server.to_string(), failure(&error))),
             }
         }
         Ok(response)
+    }
+
+    /// Claims keys of a peer's devices: of the peer itself while it is up, else from what it gave us for when it sleeps.
+    async fn claim_remote(&self, server: &ServerName, claims: &Claims, patience: Duration) -> Result<Claimed, Error> {
+        if !self.remote.is_up(server) && self.packed_all(server, claims)? {
+            return self.claim_packed(server, claims).await;
+        }
+        match self.within(patience, self.remote.claim(server, claims.clone())).await {
+            Ok(claimed) => {
+                let mut claimed = only_asked(claimed, claims);
+                // What it has no key for may be in the pack that it gave us.
+                let mut missing = claims.clone();
+                missing.retain(|user, devices| {
+                    devices.retain(|device, _| !claimed.get(user).is_some_and(|given| given.contains_key(device)));
+                    !devices.is_empty()
+                });
+                if !missing.is_empty() {
+                    for (user, devices) in self.claim_packed(server, &missing).await? {
+                        claimed.entry(user).or_default().extend(devices);
+                    }
+                }
+                Ok(claimed)
+            }
+            Err(error) => {
+                let claimed = self.claim_packed(server, claims).await?;
+                if claimed.is_empty() { Err(error) } else { Ok(claimed) }
+            }
+        }
     }
 
     /// Claims keys of local devices, for a client or a peer. Dropping it may lose claimed keys.

@@ -3,7 +3,7 @@
 use millpond_store::{Error, WriteTxn, tables};
 use ruma::{DeviceId, UserId};
 
-use super::lists;
+use super::{lists, packs};
 
 /// Forgets everything kept for a device, and tells those who should know. For logout and removal of a device.
 ///
@@ -14,6 +14,7 @@ pub fn device_removed(txn: &mut WriteTxn<'_>, user: &UserId, device: &DeviceId) 
     txn.remove_all(tables::ONE_TIME_KEY_IDS, (user, device))?;
     txn.remove_all(tables::FALLBACK_KEYS, (user, device))?;
     txn.remove(tables::KEY_COUNTS, (user, device))?;
+    packs::device_gone(txn, user, device)?;
     txn.remove_all(tables::TO_DEVICE, (user, device))?;
     txn.remove_all(tables::KEY_SIGNATURES, (user, device.as_str()))?;
     if txn.remove(tables::DEVICE_KEYS, (user, device))? {

@@ -8,9 +8,10 @@ use ruma::{
     api::federation::{device::get_devices, keys::claim_keys, keys::get_keys},
 };
 
-use super::{Claimed, Claims, RemoteKeys};
+use super::{Audience, Claimed, Claims, RemoteKeys};
 use crate::{
     Error,
+    links::LinkClass,
     peers::{PATIENCE, Peers},
 };
 
@@ -37,5 +38,16 @@ impl RemoteKeys for Peers {
             Ok(response.one_time_keys)
         }
         .boxed()
+    }
+
+    fn is_up(&self, server: &ServerName) -> bool {
+        self.is_connected(server)
+    }
+
+    fn audience(&self, server: &ServerName) -> Audience {
+        match self.class_of(server) {
+            Some(LinkClass::Contact) => Audience::Contact,
+            _ => Audience::CoMembers,
+        }
     }
 }

@@ -13,7 +13,7 @@ use millpond_store::{
 };
 use ruma::{DeviceId, OwnedServerName, OwnedUserId, ServerName, UserId, events::room::member::MembershipState};
 
-use super::Keys;
+use super::{Keys, packs};
 use crate::{peers::Route, rooms::current::membership_of, sync::token::Token};
 
 /// `device_lists` of `/sync` and the answer of `/keys/changes`.
@@ -101,6 +101,7 @@ pub(crate) fn record_local_change(
     let out = DeviceOut { user_id: user.to_owned(), device_id: device.map(ToOwned::to_owned) };
     txn.put(tables::DEVICE_OUT_LOG, position, &out)?;
     txn.put(tables::DEVICE_OUT_HEAD, head, &position)?;
+    packs::due(txn, user)?;
     for server in servers_sharing(txn.view(), user)? {
         txn.touch(Topic::Outbox(server));
     }

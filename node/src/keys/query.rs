@@ -17,7 +17,7 @@ use ruma::{
 };
 
 use super::{
-    Keys, lists,
+    Keys, lists, packs,
     remote::{MAX_DEVICES, cross_signing, failure, patience},
     show,
     signed::{CrossSigningKey, Usage, device_keys},
@@ -69,6 +69,12 @@ impl Keys {
         for (user, devices) in asked.iter().filter(|(user, _)| !self.core.identity().is_our_user(user)) {
             let server = user.server_name().to_owned();
             let kept = view.get(tables::REMOTE_LISTS, (&server, user))?;
+            // Its server owes us every change; what it sleeps over it does not change.
+            if packs::is_packed(view, &server, user)?
+                && kept.is_some_and(|list| !list.stale || !self.remote.is_up(&server))
+            {
+                continue;
+            }
             let since = Position(kept.map_or(0, |list| list.fetched_at));
             let (shared, unbroken) = lists::sharing_since(view, &mine, (viewer, user), since)?;
             if kept.is_some_and(|list| !list.stale) && unbroken {

@@ -21,7 +21,7 @@ use ruma::{
 use serde_json::json;
 
 use super::{
-    Claimed, Claims, Keys, lists,
+    Audience, Claimed, Claims, Keys, lists, packs,
     signed::{CrossSigningKey, Usage, device_keys},
 };
 use crate::Error;
@@ -38,6 +38,14 @@ pub trait RemoteKeys: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<get_keys::v1::Response, Error>>;
     /// `POST /_matrix/federation/v1/user/keys/claim`.
     fn claim(&self, server: &ServerName, claims: Claims) -> BoxFuture<'static, Result<Claimed, Error>>;
+    /// Whether a server can be asked right now. Of one that sleeps we use what it gave us.
+    fn is_up(&self, _: &ServerName) -> bool {
+        true
+    }
+    /// About whom a linked server may ask.
+    fn audience(&self, _: &ServerName) -> Audience {
+        Audience::CoMembers
+    }
 }
 
 impl Keys {
@@ -128,7 +136,7 @@ pub(crate) fn failure(error: &Error) -> serde_json::Value {
 
 /// A remote user's device list, checked.
 #[derive(Clone)]
-struct Fetched {
+pub(crate) struct Fetched {
     stream_id: u64,
     devices: BTreeMap<OwnedDeviceId, RemoteDevice>,
     cross_signing: BTreeMap<Usage, CrossSigningKey>,
@@ -139,18 +147,31 @@ impl Fetched {
         if response.user_id != *user {
             return Err(Error::unknown(format!("{} answered for another user", user.server_name())));
         }
-        let mut devices = BTreeMap::new();
-        for device in response.devices.into_iter().take(MAX_DEVICES) {
-            // One bad device does not hide the others.
-            let Ok(keys) = device_keys(device.keys.json().get(), user, &device.device_id) else { continue };
-            let display_name = device.device_display_name.map(shorten);
-            devices.insert(device.device_id, RemoteDevice { keys: keys.json(), display_name });
-        }
-        let cross_signing = cross_signing(user, response.master_key, response.self_signing_key);
-        Ok(Self { stream_id: response.stream_id.into(), devices, cross_signing })
+        let devices = response
+            .devices
+            .iter()
+            .map(|device| (device.device_id.clone(), device.keys.json().get(), device.device_display_name.clone()));
+        let keys = (response.master_key, response.self_signing_key);
+        Ok(Self::of(user, response.stream_id.into(), devices, keys))
     }
 
-    fn write(
+    /// A list as its parts: devices with their keys and names, master and self-signing key.
+    pub(crate) fn of<'a>(
+        user: &UserId,
+        stream_id: u64,
+        listed: impl Iterator<Item = (OwnedDeviceId, &'a str, Option<String>)>,
+        (master, self_signing): (Option<Raw<encryption::CrossSigningKey>>, Option<Raw<encryption::CrossSigningKey>>),
+    ) -> Self {
+        let mut devices = BTreeMap::new();
+        for (device, keys, name) in listed.take(MAX_DEVICES) {
+            // One bad device does not hide the others.
+            let Ok(keys) = device_keys(keys, user, &device) else { continue };
+            devices.insert(device, RemoteDevice { keys: keys.json(), display_name: name.map(shorten) });
+        }
+        Self { stream_id, devices, cross_signing: cross_signing(user, master, self_signing) }
+    }
+
+    pub(crate) fn write(
         &self,
         txn: &mut WriteTxn<'_>,
         user: &UserId,
@@ -241,7 +262,7 @@ pub(crate) fn write_cross_signing(
 fn mark_all_stale(txn: &mut WriteTxn<'_>, server: &ServerName) -> Result<(), StoreError> {
     let lists: Vec<_> = txn.view().scan(tables::REMOTE_LISTS, (server,))?.collect::<Result<_, _>>()?;
     for ((server, user), list) in lists {
-        if lists::joined_rooms(txn.view(), &user)?.is_empty() {
+        if lists::joined_rooms(txn.view(), &user)?.is_empty() && !packs::is_packed(txn.view(), &server, &user)? {
             txn.remove(tables::REMOTE_LISTS, (&server, &user))?;
             txn.remove_all(tables::REMOTE_DEVICES, (&user,))?;
             txn.remove_all(tables::CROSS_SIGNING_KEYS, (&user,))?;

@@ -2,5 +2,6 @@
 
 pub(crate) mod fixture;
 mod lists;
+mod packs;
 mod peers;
 mod remote;

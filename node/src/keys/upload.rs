@@ -13,7 +13,7 @@ use ruma::{
 };
 
 use super::{
-    Keys, lists,
+    Keys, lists, packs,
     signed::{MAX_KEY_BYTES, Signed, device_keys},
 };
 use crate::Error;
@@ -114,6 +114,9 @@ impl Upload {
             return Ok(());
         }
         let mut counts = key_counts(txn.view(), user, device)?;
+        // Packs may have been made with fewer keys than they should have.
+        let ran_low = counts.one_time.values().sum::<u64>() < LOW;
+        let mut packs_change = ran_low && !self.one_time.is_empty();
         for (id, json) in self.one_time {
             let position = txn.next_position().0;
             let algorithm = algorithm(&id).to_owned();
@@ -131,7 +134,11 @@ impl Upload {
             if earlier.is_none_or(|earlier| earlier.id != row.id || !same_json(&earlier.json, &row.json)) {
                 txn.put(tables::FALLBACK_KEYS, key, &row)?;
                 counts.unused_fallback.insert(algorithm);
+                packs_change = true;
             }
+        }
+        if packs_change {
+            packs::due(txn, user)?;
         }
         write_counts(txn, user, device, counts)
     }
@@ -187,5 +194,7 @@ fn same_json(a: &str, b: &str) -> bool {
     a == b || parse(a) == parse(b)
 }
 
+/// With fewer one-time keys than this a device may have left packs unfilled.
+const LOW: u64 = 10;
 /// One-time keys that a device may have here; clients keep 50 to 100.
 const MAX_ONE_TIME_KEYS: u64 = 1_000;

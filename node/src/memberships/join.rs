@@ -38,19 +38,31 @@ impl Memberships {
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
         let _held = self.inbox.hold(room_id);
+        let kept = self.kept_snapshot(user, room_id)?;
         let mut failure = None;
         for server in self.candidates(user, room_id, via)? {
-            match self.join_through(&server, user, room_id, extra.clone()).await {
-                Ok(()) => return Ok(()),
+            // With the room at hand nobody need be waited for who is not there.
+            let patience = match kept {
+                Some(_) if !self.peers.is_connected(&server) => PROBE,
+                _ => PATIENCE,
+            };
+            match self.join_through(&server, patience, user, room_id, extra.clone()).await {
+                Ok(()) => return self.forget_snapshot(user, room_id).await,
+                // A resident server that answers decides.
+                Err(error) if kept.is_some() && !is_absence(&error) => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room")))
+        match kept {
+            Some(kept) => self.join_by_snapshot(user, room_id, &kept, extra).await,
+            None => Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room"))),
+        }
     }
 
     async fn join_through(
         &self,
         server: &ServerName,
+        patience: Duration,
         user: &UserId,
         room_id: &RoomId,
         extra: CanonicalJsonObject,
@@ -58,7 +70,7 @@ impl Memberships {
         // 1. A template from a server that is in the room.
         let mut request = prepare_join_event::v1::Request::new(room_id.to_owned(), user.to_owned());
         request.ver = SUPPORTED.to_vec();
-        let answer = self.peers.ask(server, request, PATIENCE).await?;
+        let answer = self.peers.ask(server, request, patience).await?;
         let version = answer.room_version.unwrap_or(RoomVersionId::V1);
         let rules = supported(&version)?;
         // 2. What we sign is what we asked for.
@@ -88,7 +100,7 @@ impl Memberships {
         Ok(AnyPdu::outside(room.as_ref(), json))
     }
 
-    fn profile_content(&self, user: &UserId) -> Result<CanonicalJsonObject, Error> {
+    pub(super) fn profile_content(&self, user: &UserId) -> Result<CanonicalJsonObject, Error> {
         let snapshot = self.core.snapshot()?;
         rooms::profile_content(&self.core, snapshot.view(), user)
     }
@@ -162,6 +174,14 @@ impl Memberships {
         );
         Ok(self.core.write(write).await?.0)
     }
+}
+
+/// How long a server that is not connected is tried when the room can be entered without it.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// Whether an error says that a server was not there, rather than what it thinks.
+fn is_absence(error: &Error) -> bool {
+    matches!(error, Error::Matrix { status, .. } if status.is_server_error())
 }
 
 /// The rules of a version that we speak.

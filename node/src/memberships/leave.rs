@@ -7,7 +7,7 @@ use millpond_matrix::{
 };
 use millpond_store::{
     Topic, WriteTxn, job,
-    rows::{Membership, Room, RoomShort},
+    rows::{InviteSnapshot, Membership, Room, RoomShort},
     tables,
 };
 use ruma::{
@@ -49,7 +49,8 @@ impl Memberships {
                 Err(error) => tracing::debug!(%error, "a server did not take the leave"),
             }
         }
-        self.set_left(user, room_id).await
+        self.set_left(user, room_id).await?;
+        self.forget_snapshot(user, room_id).await
     }
 
     async fn leave_through(
@@ -106,7 +107,7 @@ impl Memberships {
         policy::check_enters(&self.core, overlay)?;
         self.peers.check_route(server, overlay)?;
         let room = Room { room_id: room_id.to_owned(), version, overlay };
-        self.show_outside(user, room, MembershipState::Knock, shown).await
+        self.show_outside(user, room, (MembershipState::Knock, None), shown).await
     }
 
     fn sign(
@@ -125,12 +126,13 @@ impl Memberships {
         template.sign(rules, &expected, extra, self.core.clock().now(), &signer).map_err(local::build_error)
     }
 
-    /// Makes a room known by what outsiders are shown of it, with the membership of a user who is such an outsider.
+    /// Makes a room known by what outsiders are shown of it, with the membership of a user who is such an outsider and what
+    /// came with his invite.
     pub(crate) async fn show_outside(
         &self,
         user: &UserId,
         room: Room,
-        membership: MembershipState,
+        (membership, kept): (MembershipState, Option<InviteSnapshot>),
         shown: String,
     ) -> Result<(), Error> {
         let user = user.to_owned();
@@ -138,6 +140,10 @@ impl Memberships {
             |_| Ok::<_, Error>(()),
             move |(), txn| {
                 let short = rows::intern_room(txn, &room)?;
+                match &kept {
+                    Some(kept) => txn.put(tables::INVITE_SNAPSHOTS, (&*user, &*room.room_id), kept)?,
+                    None => drop(txn.remove(tables::INVITE_SNAPSHOTS, (&*user, &*room.room_id))?),
+                }
                 set_outside(txn, short, &user, &membership, Some(&shown))
             },
         );

@@ -18,7 +18,7 @@ use crate::{
     Error,
     classic::AnyPdu,
     inbox::{MAX_EDUS, MAX_PDUS},
-    keys::{DeviceEdus, device_list_edus},
+    keys::{DeviceEdus, PackEdus, device_list_edus, pack_edus},
     peers::{self, Route},
     receipts::{ReceiptEdus, receipt_edus},
     rooms,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Bytes after which no further item is added: a peer takes transactions of some times this size.
 const MAX_BYTES: usize = 8 << 20;
+
+/// Key packs of one transaction.
+const MAX_PACKS: usize = 20;
 
 /// One delivery.
 #[allow(clippy::large_enum_variant, reason = "one at a time per destination")]
@@ -48,6 +51,8 @@ pub(super) struct Transaction {
     pub(super) pdus: Vec<AnyPdu>,
     pub(super) rest: Rest,
     pub(super) positions: Vec<u64>,
+    /// Key packs, the latest of each user: they go before everything else.
+    pub(super) packs: PackEdus,
     /// Of device lists a peer that was away needs the latest, not all: chosen by cursor when they are sent.
     pub(super) devices: DeviceEdus,
     /// Of receipts likewise.
@@ -89,10 +94,18 @@ impl Outbox {
         let Some(route) = peers::route(view, self.core.identity(), server)? else { return Ok(None) };
         let (mut pdus, mut edus, mut via) = (Vec::new(), Vec::new(), Vec::new());
         let (mut positions, mut served, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
+        let packs = match route {
+            Route::Link => pack_edus(view, server, MAX_PACKS)?,
+            Route::Classic => PackEdus::default(),
+        };
+        for json in &packs.edus {
+            bytes += json.len();
+            edus.push(raw_json(json.clone())?);
+        }
         for row in view.scan(tables::OUTBOX, (server,))? {
             let ((_, position), item) = row?;
             match item {
-                OutboxItem::Invite(event) if positions.is_empty() => {
+                OutboxItem::Invite(event) if positions.is_empty() && packs.edus.is_empty() => {
                     return Ok(Some(Batch::Invite { position, event }));
                 }
                 OutboxItem::Invite(_) => break,
@@ -127,7 +140,7 @@ impl Outbox {
         }
         let rest = Rest { edus, via: (route == Route::Link).then_some(via) };
         let txn_id = txn_id(&pdus, &rest, &typing)?;
-        Ok(Some(Batch::Transaction(Transaction { txn_id, pdus, rest, positions, devices, receipts, typing })))
+        Ok(Some(Batch::Transaction(Transaction { txn_id, pdus, rest, positions, packs, devices, receipts, typing })))
     }
 }
 

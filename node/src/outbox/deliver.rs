@@ -1,5 +1,9 @@
 //! Sending a batch, and forgetting it when the peer has it.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Request;
 use millpond_store::{job, rows::EventShort, tables};
 use ruma::{
     OwnedEventId, OwnedRoomId, RoomVersionId, ServerName,
@@ -13,24 +17,37 @@ use super::{
 };
 use crate::{
     Error,
-    classic::AnyPdu,
-    keys::{DeviceEdus, device_lists_delivered},
-    peers::PeerError,
+    classic::{AnyPdu, http_request},
+    federation::{self, Snapshot},
+    keys::{DeviceEdus, PackEdus, device_lists_delivered, packs_delivered},
+    peers::{PeerError, Route},
     receipts::{ReceiptEdus, receipts_delivered},
     rooms,
 };
 
-/// What goes with an invite: it is of the same room.
+/// An invite, and what goes with it: it is of the same room.
 struct Invite {
     room_id: OwnedRoomId,
     event_id: OwnedEventId,
     version: RoomVersionId,
     shown: Vec<RawStrippedState>,
+    pdu: AnyPdu,
+    snapshot: Option<Snapshot>,
 }
 
 impl Invite {
     fn request(self, event: Box<RawValue>) -> create_invite::v2::Request {
         create_invite::v2::Request::new(self.room_id, self.event_id, self.version, event, self.shown)
+    }
+
+    /// Over a link it carries all that is needed to enter the room without us, unless that is too large.
+    fn over_link(mut self) -> Result<Request<Bytes>, String> {
+        let (snapshot, event) = (self.snapshot.take(), self.pdu.clone().for_link());
+        let request = http_request(self.request(event))?;
+        match snapshot {
+            Some(snapshot) => with_snapshot(request, &snapshot).map_err(|e| e.to_string()),
+            None => Ok(request),
+        }
     }
 }
 
@@ -50,41 +67,63 @@ impl Outbox {
 
     /// The invite was committed when the user made it: the auth rules need no signature of the invitee's server.
     async fn send_invite(&self, server: &ServerName, event: EventShort) -> Result<(), PeerError> {
-        let (pdu, invite) = self.invite(event).map_err(|e| PeerError::Malformed(e.to_string()))?;
-        match self.peers.bring(server, pdu, |json| invite.request(json), PATIENCE).await {
+        let invite = self.invite(event).map_err(|e| PeerError::Malformed(e.to_string()))?;
+        let sent = match self.peers.route(server)? {
+            Route::Link => {
+                let request = invite.over_link().map_err(PeerError::Malformed)?;
+                self.peers.send_over_link(server, request, PATIENCE).await.map(drop)
+            }
+            Route::Classic => {
+                let pdu = invite.pdu.clone();
+                self.peers.bring(server, pdu, |json| invite.request(json), PATIENCE).await.map(drop)
+            }
+        };
+        match sent {
             // A refused invite stays in the room as it is; sending it again would be refused again.
             Err(PeerError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
     }
 
-    fn invite(&self, event: EventShort) -> Result<(AnyPdu, Invite), Error> {
+    fn invite(&self, event: EventShort) -> Result<Invite, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let row = rooms::rows::event(view, event)?;
         let room_id = rooms::rows::room_id(view, row.meta.room)?;
-        let (_, room) =
-            rooms::rows::room(view, &room_id)?.ok_or_else(|| Error::internal("an invite without its room"))?;
+        let known = rooms::rows::room(view, &room_id)?.ok_or_else(|| Error::internal("an invite without its room"))?;
         let pdu = rooms::rows::pdu(&room_id, row.clone())?;
         let mut shown = Vec::new();
         for event in rooms::stripped::events(view, row.meta.room, Some(pdu.sender()))? {
             let json = RawValue::from_string(rooms::rows::event(view, event)?.json.into());
             shown.push(RawStrippedState::Pdu(json.map_err(|e| Error::internal(e.to_string()))?));
         }
+        let snapshot = match known.1.overlay {
+            true => federation::snapshot_of(view, self.core.identity(), &known, (event, &row))?,
+            false => None,
+        };
         let json = RawValue::from_string(row.json.into()).map_err(|e| Error::internal(e.to_string()))?;
-        let invite = Invite { room_id, event_id: pdu.owned_event_id(), version: room.version.clone(), shown };
-        Ok((AnyPdu::of(&room, json), invite))
+        let version = known.1.version.clone();
+        Ok(Invite {
+            room_id,
+            event_id: pdu.owned_event_id(),
+            version,
+            shown,
+            pdu: AnyPdu::of(&known.1, json),
+            snapshot,
+        })
     }
 
     /// Removes the rows of a batch that the peer has staged, in one commit.
     pub(super) async fn forget(&self, server: &ServerName, batch: Batch) -> Result<(), Error> {
         let (server, core) = (server.to_owned(), self.core.clone());
-        let (positions, devices, receipts) = match batch {
+        let (positions, packs, devices, receipts) = match batch {
             Batch::Transaction(transaction) => {
                 self.typing.delivered(&server, &transaction.typing);
-                (transaction.positions, transaction.devices, transaction.receipts)
+                (transaction.positions, transaction.packs, transaction.devices, transaction.receipts)
             }
-            Batch::Invite { position, .. } => (vec![position], DeviceEdus::default(), ReceiptEdus::default()),
+            Batch::Invite { position, .. } => {
+                (vec![position], PackEdus::default(), DeviceEdus::default(), ReceiptEdus::default())
+            }
         };
         let forget = job(
             |_| Ok::<_, Error>(()),
@@ -92,6 +131,7 @@ impl Outbox {
                 for position in &positions {
                     txn.remove(tables::OUTBOX, (&*server, *position))?;
                 }
+                packs_delivered(txn, &server, &packs)?;
                 receipts_delivered(txn, core.identity(), &server, &receipts)?;
                 device_lists_delivered(txn, &server, &devices)
             },
@@ -99,4 +139,14 @@ impl Outbox {
         self.core.write(forget).await?;
         Ok(())
     }
+}
+
+/// Adds the room to the body of an invite.
+fn with_snapshot(request: Request<Bytes>, snapshot: &Snapshot) -> Result<Request<Bytes>, Error> {
+    let failed = |e: serde_json::Error| Error::internal(format!("an invite does not serialise: {e}"));
+    let (head, body) = request.into_parts();
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&body).map_err(failed)?;
+    let snapshot = serde_json::value::to_raw_value(snapshot).map_err(failed)?;
+    fields.insert(federation::SNAPSHOT_FIELD.to_owned(), snapshot);
+    Ok(Request::from_parts(head, serde_json::to_vec(&fields).map_err(failed)?.into()))
 }

@@ -40,7 +40,7 @@ pub(crate) fn route(view: View<'_>, us: &Identity, server: &ServerName) -> Resul
 
 impl Peers {
     /// The way to a server now. Without a link and without the classic route it is the link that the user is told of.
-    pub(super) fn route(&self, server: &ServerName) -> Result<Route, PeerError> {
+    pub(crate) fn route(&self, server: &ServerName) -> Result<Route, PeerError> {
         let linked = self.core.snapshot().and_then(|snapshot| is_linked(snapshot.view(), server));
         let linked = linked.map_err(|e| PeerError::Malformed(e.to_string()))?;
         Ok(if !linked && self.classic.reaches(server) { Route::Classic } else { Route::Link })

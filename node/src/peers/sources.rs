@@ -48,6 +48,21 @@ impl Peers {
     }
 }
 
+/// How long somebody is waited for of whom a stream is not open.
+const AWAKE: Duration = Duration::from_secs(3);
+
+impl Peers {
+    /// Whether a stream with a server is open, or opens now.
+    pub(crate) async fn is_awake(&self, server: &ServerName) -> bool {
+        self.is_connected(server) || self.links.connect(server, AWAKE).await.is_ok()
+    }
+}
+
+fn asleep() -> Error {
+    let message = "the node that has this file is not there: it is fetched as soon as it is back";
+    Error::matrix(http::StatusCode::GATEWAY_TIMEOUT, ruma::api::error::ErrorKind::NotYetUploaded, message)
+}
+
 impl ProfileSource for Peers {
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<UserProfile, Error>> {
         async move {
@@ -73,9 +88,16 @@ impl MediaSource for Peers {
         patience: Duration,
     ) -> BoxFuture<'a, Result<RemoteMedia, Error>> {
         async move {
+            if self.is_linked(server)? && !self.is_awake(server).await {
+                return Err(asleep());
+            }
             let mut request = get_content::v1::Request::new(media_id.to_owned());
             request.timeout_ms = patience;
-            let answer = self.ask(server, request, patience).await?;
+            let answer = self.ask(server, request, patience).await.map_err(|error| match error {
+                PeerError::Route(RouteError::NoLink) => error.into(),
+                PeerError::Route(_) => asleep(),
+                other => other.into(),
+            })?;
             let FileOrLocation::File(content) = answer.content else {
                 // A node that fetched what a peer names could be sent to addresses of our own network.
                 return Err(Error::unreachable("the other server names another place for the file; it is not fetched"));

@@ -26,6 +26,7 @@ use super::{current, groups, reader::StoredRoom, rows, stripped};
 use crate::identity::Identity;
 
 mod fanout;
+mod newcomer;
 mod redactions;
 mod relations;
 
@@ -169,6 +170,7 @@ fn append_event(
     relations::write(txn, pdu, event, position)?;
     redactions::write(txn, (short, room), pdu, event)?;
     fanout::write(txn, identity, (short, room), pdu, event, &context.owed)?;
+    newcomer::write(txn, identity, short, pdu, event)?;
     txn.touch(Topic::Room(short));
     Ok(Applied { event, appended: true })
 }

@@ -9,6 +9,7 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     owners(view, report)?;
     one_time_keys(view, report)?;
     logs(view, report)?;
+    packs(view, report)?;
     backups(view, report)
 }
 
@@ -76,6 +77,36 @@ fn logs(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         let device = out.device_id.as_ref().map_or("", |device| device.as_str());
         let head = view.get(tables::DEVICE_OUT_HEAD, (&*out.user_id, device))?;
         report.expect(head == Some(position), || format!("the log of device changes at {position} is not the newest"));
+    }
+    Ok(())
+}
+
+fn packs(view: View<'_>, report: &mut Report) -> Result<(), Error> {
+    let mut outstanding = BTreeMap::<_, u64>::new();
+    for row in view.scan(tables::KEY_PACKS_SENT, ())? {
+        let ((_, user), sent) = row?;
+        for (device, keys) in sent.outstanding {
+            *outstanding.entry((user.clone(), device)).or_default() += keys.len() as u64;
+        }
+    }
+    for row in view.scan(tables::KEY_PACKS_OUT, ())? {
+        let ((user, device), counted) = row?;
+        let held = outstanding.remove(&(user, device.to_string())).unwrap_or(0);
+        report.expect(counted == held, || format!("packs hold {held} keys of device {device}, counted {counted}"));
+    }
+    let uncounted = outstanding.values().filter(|keys| **keys > 0).count();
+    report.expect(uncounted == 0, || format!("packs hold keys of {uncounted} devices that nobody counts"));
+    for row in view.scan(tables::KEY_PACKS_OWED, ())? {
+        let ((server, user), owed) = row?;
+        let sent = view.get(tables::KEY_PACKS_SENT, (&*server, &*user))?;
+        report.expect(sent.is_some_and(|sent| sent.version >= owed.version), || {
+            "a key pack is owed that was not made".to_owned()
+        });
+    }
+    for row in view.scan(tables::KEY_PACKS, ())? {
+        let ((server, user, device), _) = row?;
+        let known = view.contains(tables::KEY_PACK_VERSIONS, (&*server, &*user))?;
+        report.expect(known, || format!("keys are held for device {device} of a user without a pack"));
     }
     Ok(())
 }

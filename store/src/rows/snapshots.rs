@@ -1,0 +1,30 @@
+//! Snapshot invites: rooms that can be entered while everybody in them sleeps.
+
+use ruma::{OwnedEventId, OwnedServerName};
+use serde::{Deserialize, Serialize};
+
+use crate::value::cbor_value;
+
+/// What came with an invite: the room as it was before it. Checked when it came, and again when it is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteSnapshot {
+    /// The server that described the room.
+    pub from: OwnedServerName,
+    /// The invite, JSON.
+    pub invite: String,
+    /// The state before it, JSON events.
+    pub state: Vec<String>,
+    /// The auth chain of that state and of the invite.
+    pub auth_chain: Vec<String>,
+}
+
+/// A room that we know by one server's word only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// The invite, before which the room was described.
+    pub invite: OwnedEventId,
+    /// Who described it.
+    pub from: OwnedServerName,
+}
+
+cbor_value!(InviteSnapshot, Unconfirmed);
