@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::glue::{Http, error_response};
 
 mod accounts;
+mod backup;
 mod contacts;
 mod status;
 
@@ -29,6 +30,7 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/accounts/password", post(accounts::password))
         .route("/_millpond/v1/accounts/deactivate", post(accounts::deactivate))
         .route("/_millpond/v1/accounts/token", post(accounts::token))
+        .route("/_millpond/v1/backup", post(backup::make))
         .route("/_millpond/v1/contacts", get(contacts::list))
         .route("/_millpond/v1/contacts/link", post(contacts::link))
         .route("/_millpond/v1/contacts/add", post(contacts::add))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub mod account_data;
 pub mod accounts;
 pub mod backup;
+pub mod backup_file;
 pub mod classic;
 pub mod clock;
 pub mod config;
@@ -157,6 +158,28 @@ impl NodeHandle {
             timeline,
             core,
         }
+    }
+
+    /// Writes a backup of this node. Dropping the future does not stop it.
+    ///
+    /// # Errors
+    /// 400 with the reason when a file cannot be read or written.
+    pub async fn back_up(
+        &self,
+        to: std::path::PathBuf,
+        passphrase: String,
+        with_media: bool,
+    ) -> Result<backup_file::Summary, Error> {
+        let (core, passphrase) = (self.core.clone(), zeroize::Zeroizing::new(passphrase));
+        let snapshot = core.snapshot()?;
+        let write = move || {
+            let name = core.identity().server_name().as_str();
+            let from = (&*core.config().data_dir, with_media);
+            backup_file::write(&to, &passphrase, from, &snapshot, (name, core.clock().now_ms()))
+        };
+        let made = tokio::task::spawn_blocking(write).await;
+        let made = made.map_err(|e| Error::internal(format!("the backup died: {e}")))?;
+        made.map_err(|e| Error::unknown(e.to_string()))
     }
 
     /// The number of rooms, and of what waits to be sent to each server.

@@ -29,6 +29,8 @@ use crate::{Core, Error, config::Direct};
 
 mod records;
 
+pub(crate) use records::{encoded_key, record_of};
+
 /// Makes the transports that the overlay runs on.
 pub type Transports = Arc<dyn Fn(&Direct) -> Result<Vec<Box<dyn Transport>>, Error> + Send + Sync>;
 

@@ -51,4 +51,4 @@ pub use event::{Alarm, Arrival, Event, LinkClass, LinkInfo, LinkState};
 pub use limits::Limits;
 pub use me::Me;
 pub use overlay::{Config, INTRO_PATH, Overlay, start};
-pub use store::{Change, LinkStore, Record, RecordKey, RecordKind, StoreError};
+pub use store::{Change, LinkStore, Record, RecordKey, RecordKind, StoreError, backed_up};

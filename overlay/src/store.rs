@@ -71,3 +71,13 @@ pub struct StoreError {
     /// What went wrong, for the log.
     pub why: String,
 }
+
+/// The form in which a backup may hold a record; none for those that it must not hold. Links and what belongs to them stay with the node that used
+/// them: two nodes with one state of a link would seal two things under one key.
+pub fn backed_up(record: &Record) -> Option<Record> {
+    match record.key.kind {
+        RecordKind::Link => None,
+        // Addresses of the machine that the backup is of; another one finds its own.
+        RecordKind::Setting => None,
+    }
+}

@@ -21,6 +21,7 @@
 pub mod check;
 mod database;
 mod error;
+mod export;
 mod host;
 mod job;
 pub mod key;
@@ -40,6 +41,7 @@ mod writer;
 
 pub use crate::{
     error::{Error, WriteError},
+    export::RawRow,
     host::HostDatabase,
     job::{Job, job},
     sizes::TableSize,

@@ -50,6 +50,11 @@ impl Snapshot {
         View(self)
     }
 
+    /// Every row of a table, undecoded.
+    pub(crate) fn raw_rows(&self, index: usize) -> Result<Option<redb::Range<'_, Bytes, Bytes>>, Error> {
+        self.read_range(index, (Bound::Unbounded, Bound::Unbounded))
+    }
+
     pub(crate) fn table(&self, index: usize) -> Result<Option<&ReadOnly>, Error> {
         if let Some(open) = self.open[index].get() {
             return Ok(open.as_ref());
@@ -150,6 +155,20 @@ impl<'t> WriteTxn<'t> {
             })
             .map_err(|e| Error::storage("removing rows", e))?;
         Ok(removed)
+    }
+
+    /// Writes a row as it stood in another file.
+    pub(crate) fn put_raw(&mut self, index: usize, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.table_mut(index)?.insert(key, value).map_err(|e| Error::storage("writing a row", e))?;
+        // The position may be among the rows; the end of the transaction must not write an earlier one over it.
+        self.position = self.position.max(self.view().position()?);
+        Ok(())
+    }
+
+    /// Leaves out so many positions.
+    pub(crate) fn jump(&mut self, positions: u64) -> Position {
+        self.position.0 += positions;
+        self.position
     }
 
     pub(crate) fn finish(mut self) -> Result<(Position, Vec<Topic>), Error> {

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{cli::Place, http1};
 
 pub(crate) mod account;
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod contact;
 pub(crate) mod status;

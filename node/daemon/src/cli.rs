@@ -39,6 +39,23 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Write everything that makes this node into one encrypted file
+    Backup {
+        #[command(flatten)]
+        place: Place,
+        /// The file to write
+        file: PathBuf,
+        /// Leave uploaded and fetched files out
+        #[arg(long)]
+        without_media: bool,
+    },
+    /// Make the node of a backup, in a folder without one
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        /// The backup
+        file: PathBuf,
+    },
     /// Verify the database: every reference between rows (the node must be stopped)
     Check {
         #[command(flatten)]
@@ -94,6 +111,8 @@ impl Cli {
             Some(Command::Account { place, command }) => admin::account::run(&place, command),
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Status { place }) => admin::status::run(&place),
+            Some(Command::Backup { place, file, without_media }) => admin::backup::backup(&place, &file, without_media),
+            Some(Command::Restore { place, file }) => admin::backup::restore(&place, &file),
             Some(Command::Check { place, sizes }) => admin::check::run(&place, sizes),
             Some(Command::Relay(args)) => relay::run(*args),
             Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),

@@ -2,7 +2,11 @@
 
 use futures::{FutureExt, future::BoxFuture};
 use millpond_overlay::{Change, LinkStore, Record, RecordKey, RecordKind, StoreError};
-use millpond_store::{Store, job, tables};
+use millpond_store::{
+    Store, job,
+    key::{AsKey, Key},
+    tables,
+};
 
 /// A [`LinkStore`] over the node's database.
 pub(super) struct LinkRows {
@@ -47,6 +51,21 @@ impl LinkStore for LinkRows {
         );
         async move { self.store.write(write).await.map(|_| ()).map_err(failed) }.boxed()
     }
+}
+
+/// A record as its row stands in the file.
+pub(crate) fn record_of(key: &[u8], value: &[u8]) -> Result<Record, String> {
+    let (tag, id) = <(u8, String)>::decode(&mut &*key)?;
+    let kind = RecordKind::from_tag(tag).ok_or_else(|| format!("unknown kind {tag}"))?;
+    let id = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|e| e.to_string())?;
+    Ok(Record { key: RecordKey { kind, id }, bytes: value.to_vec() })
+}
+
+/// The key of a record as it stands in the file.
+pub(crate) fn encoded_key(key: &RecordKey) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    row_key(key).encode(&mut bytes);
+    bytes
 }
 
 fn row_key(key: &RecordKey) -> (u8, String) {

@@ -56,6 +56,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backup_file;
 pub mod bundle;
 pub mod contact_link;
 pub mod deposit;

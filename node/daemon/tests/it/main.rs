@@ -1,6 +1,7 @@
 //! The binary `millpond` as a process: what it prints, which files it leaves, how it ends.
 
 mod account;
+mod backup;
 mod check;
 mod contact;
 mod demo;
