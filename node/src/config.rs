@@ -39,6 +39,10 @@ pub struct Config {
     pub direct: Direct,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
     pub allowed_hosts: Vec<String>,
+    /// Take place, time and camera out of uploaded pictures.
+    pub strip_metadata: bool,
+    /// How much is kept of the files of other servers.
+    pub keep_remote_media: crate::media::Keep,
     /// Outgoing HTTP requests.
     pub egress: crate::egress::Settings,
     /// Classic HTTPS federation; none for nodes that are named by their key.
@@ -102,6 +106,8 @@ impl Config {
             client_base_url: "http://127.0.0.1:8008".to_owned(),
             direct: Direct::default(),
             allowed_hosts: Vec::new(),
+            strip_metadata: false,
+            keep_remote_media: Default::default(),
             egress: Default::default(),
             classic: None,
             turn: None,

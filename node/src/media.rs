@@ -25,13 +25,16 @@ use tokio::{
 
 use crate::{Core, Error};
 
+mod animation;
 mod download;
 mod files;
+mod metadata;
+mod removal;
 mod thumbnail;
 mod wanted;
 
 use self::files::Files;
-pub use self::{download::Download, thumbnail::Wanted};
+pub use self::{download::Download, removal::Keep, thumbnail::Wanted};
 
 /// The media of this node. Cloning is cheap.
 #[derive(Clone)]
@@ -46,7 +49,12 @@ struct Inner {
     fetching: Mutex<HashMap<(OwnedServerName, String), Weak<FetchLock>>>,
     /// A decoded image can have hundreds of megabytes, so one at a time.
     decoding: Semaphore,
+    /// Read from the moment a content has its name on the disk until its row is written; written by who removes.
+    keeping: tokio::sync::RwLock<()>,
 }
+
+/// Held until the row of a content is written.
+type Kept<'a> = tokio::sync::RwLockReadGuard<'a, ()>;
 
 /// Held by the one who fetches a file; the others wait.
 type FetchLock = tokio::sync::Mutex<()>;
@@ -87,7 +95,15 @@ impl Media {
     pub fn new(core: Core) -> Self {
         let files = Files::new(core.config().data_dir.join("media"));
         let (source, fetching) = Default::default();
-        Self(Arc::new(Inner { core, files, uploaded: Notify::new(), source, fetching, decoding: Semaphore::new(1) }))
+        Self(Arc::new(Inner {
+            core,
+            files,
+            uploaded: Notify::new(),
+            source,
+            fetching,
+            decoding: Semaphore::new(1),
+            keeping: Default::default(),
+        }))
     }
 
     /// Says where the media of peers come from; the first one given stays.
@@ -112,10 +128,22 @@ impl Media {
         len: Option<u64>,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
     ) -> Result<OwnedMxcUri, Error> {
-        let content = self.receive(label, len, body).await?;
+        let (content, _kept) = self.receive(label, len, body, true).await?;
         let media_id = new_id();
         let row = self.row(Some(user), Some(content));
         self.put(self.0.core.identity().server_name(), &media_id, row).await?;
+        Ok(self.uri(&media_id))
+    }
+
+    /// Keeps a file of the node's own, such as the picture of a preview. As [`Media::upload`].
+    ///
+    /// # Errors
+    /// As [`Media::upload`].
+    pub async fn keep(&self, label: Label, bytes: Bytes) -> Result<OwnedMxcUri, Error> {
+        let body = futures::stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
+        let (content, _kept) = self.receive(label, None, body, false).await?;
+        let media_id = new_id();
+        self.put(self.0.core.identity().server_name(), &media_id, self.row(None, Some(content))).await?;
         Ok(self.uri(&media_id))
     }
 
@@ -161,7 +189,7 @@ impl Media {
         let now = self.0.core.clock().now_ms();
         let creator = user.to_owned();
         reservation(self.0.core.snapshot()?.view(), user, (server, media_id), now)?;
-        let content = self.receive(label, len, body).await?;
+        let (content, _kept) = self.receive(label, len, body, true).await?;
         let (server, media_id) = (server.to_owned(), media_id.to_owned());
         let (read_server, read_id, reader) = (server.clone(), media_id.clone(), creator.clone());
         let write = job(
@@ -204,14 +232,19 @@ impl Media {
         patience: Duration,
     ) -> Result<Download, Error> {
         let original = self.download(server, media_id, patience).await?;
-        let Some(size) = wanted.rounded() else { return Ok(original) };
-        if let Some(known) = self.0.files.open_thumbnail(&original.content, size).await? {
+        let size = wanted.rounded();
+        if let Some(size) = size
+            && let Some(known) = self.0.files.open_thumbnail(&original.content, size).await?
+        {
             return Ok(known);
+        }
+        if size.is_none() && wanted.animated != Some(false) {
+            return Ok(original);
         }
         let turn = self.0.decoding.acquire().await;
         let turn = turn.map_err(|_| Error::internal("the thumbnail queue is closed"))?;
         let files = self.0.files.clone();
-        let made = tokio::task::spawn_blocking(move || thumbnail::make(&files, original, size)).await;
+        let made = tokio::task::spawn_blocking(move || thumbnail::make(&files, original, size, wanted)).await;
         drop(turn);
         made.map_err(|_| Error::unknown("no thumbnail: the image decoder failed on this content"))?
     }
@@ -229,7 +262,7 @@ impl Media {
             tokio::pin!(uploaded);
             uploaded.as_mut().enable();
             let row = self.0.core.snapshot()?.view().get(tables::MEDIA, (server, media_id))?;
-            let row = row.ok_or_else(|| no_such(server, media_id))?;
+            let row = row.filter(|row| !row.quarantined).ok_or_else(|| no_such(server, media_id))?;
             if let Some(content) = row.content {
                 return Ok(content);
             }
@@ -247,8 +280,10 @@ impl Media {
         patience: Duration,
     ) -> Result<rows::MediaContent, Error> {
         let known = || self.0.core.snapshot()?.view().get(tables::MEDIA, (server, media_id)).map_err(Error::Store);
-        if let Some(content) = known()?.and_then(|row| row.content) {
-            return Ok(content);
+        match known()? {
+            Some(row) if row.quarantined => return Err(no_such(server, media_id)),
+            Some(rows::Media { content: Some(content), .. }) => return Ok(content),
+            _ => {}
         }
         let source = self.0.source.get().ok_or_else(|| no_such(server, media_id))?;
         let turn = self.fetch_lock(server, media_id);
@@ -262,12 +297,13 @@ impl Media {
             self.want(server, media_id).await?;
         }
         let media = fetched?;
-        let content = self.receive(media.label, None, media.body).await.map_err(|error| match error {
-            Error::Matrix { kind: ErrorKind::TooLarge, message, .. } => {
-                Error::matrix(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)
-            }
-            other => other,
-        })?;
+        let (content, _kept) =
+            self.receive(media.label, None, media.body, false).await.map_err(|error| match error {
+                Error::Matrix { kind: ErrorKind::TooLarge, message, .. } => {
+                    Error::matrix(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)
+                }
+                other => other,
+            })?;
         self.put(server, media_id, self.row(None, Some(content.clone()))).await?;
         Ok(content)
     }
@@ -285,13 +321,15 @@ impl Media {
         lock
     }
 
-    /// Writes a body to the disk, block by block: one is written while the next one arrives.
+    /// Writes a body to the disk, block by block: one is written while the next one arrives. `strips`: if the settings say so,
+    /// pictures lose their metadata.
     async fn receive<E>(
         &self,
         label: Label,
         len: Option<u64>,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
-    ) -> Result<rows::MediaContent, Error> {
+        strips: bool,
+    ) -> Result<(rows::MediaContent, Kept<'_>), Error> {
         let max = self.max_upload();
         let too_large = || Error::too_large(format!("files may have {max} bytes here"));
         if len.is_some_and(|len| len > max) {
@@ -330,16 +368,22 @@ impl Media {
                 let incoming = files::joined(writing.await)?;
                 files::joined(syncing.await)?;
                 let files = self.0.files.clone();
-                let kept = tokio::task::spawn_blocking(move || files.keep(incoming)).await;
+                let turn = self.0.keeping.read().await;
+                let strip = strips && self.0.core.config().strip_metadata;
+                let kept = tokio::task::spawn_blocking(move || match strip {
+                    true => files.keep(files.stripped(incoming)?),
+                    false => files.keep(incoming),
+                });
+                let kept = kept.await;
                 let (sha256, len) = files::joined(kept)?;
-                return Ok(label.of(sha256, len));
+                return Ok((label.of(sha256, len), turn));
             }
         }
     }
 
     fn row(&self, creator: Option<&UserId>, content: Option<rows::MediaContent>) -> rows::Media {
         let created_at_ms = self.0.core.clock().now_ms();
-        rows::Media { creator: creator.map(ToOwned::to_owned), created_at_ms, content }
+        rows::Media { creator: creator.map(ToOwned::to_owned), created_at_ms, content, quarantined: false }
     }
 
     async fn put(&self, server: &ServerName, media_id: &str, row: rows::Media) -> Result<(), Error> {

@@ -26,7 +26,8 @@ async fn thumbnail(
     Args { request, .. }: Args<get_content_thumbnail::v1::Request>,
 ) -> Result<get_content::v1::Response, Error> {
     let crop = request.method == Some(Method::Crop);
-    let wanted = Wanted { width: pixels(request.width)?, height: pixels(request.height)?, crop };
+    let wanted =
+        Wanted { width: pixels(request.width)?, height: pixels(request.height)?, crop, animated: request.animated };
     federation.media(&request.media_id, Some(wanted), request.timeout_ms).await
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod account;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod contact;
+pub(crate) mod media;
 pub(crate) mod status;
 
 /// Where a running node writes the address that it listens on.

@@ -66,6 +66,13 @@ enum Command {
     },
     /// Host mailboxes for people who are never online together
     Relay(Box<relay::RelayArgs>),
+    /// Withhold files, or give them free again
+    Media {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: admin::media::Command,
+    },
     /// Start two nodes in a temporary folder, link them, and send encrypted messages while one is away
     Demo {
         /// What the two nodes log, as `level` or `target=level,...` [default: error]
@@ -115,6 +122,7 @@ impl Cli {
             Some(Command::Restore { place, file }) => admin::backup::restore(&place, &file),
             Some(Command::Check { place, sizes }) => admin::check::run(&place, sizes),
             Some(Command::Relay(args)) => relay::run(*args),
+            Some(Command::Media { place, command }) => admin::media::run(&place, &command),
             Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),
         }
     }

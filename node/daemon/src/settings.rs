@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use millpond_node::{
     config::{Config, Direct, Registration, Turn},
     egress::Network,
+    media::Keep,
 };
 use serde::Deserialize;
 
@@ -91,6 +92,15 @@ pub(crate) struct Settings {
     /// The secret shared with the TURN server
     #[arg(long, env = "MILLPOND_TURN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) turn_secret: Option<String>,
+    /// Take place, time and camera out of pictures that are uploaded here [default: false]
+    #[arg(long, env = "MILLPOND_STRIP_METADATA", value_name = "true|false")]
+    pub(crate) strip_metadata: Option<bool>,
+    /// Forget files of other servers so many days after they were fetched [default: never]
+    #[arg(long, env = "MILLPOND_REMOTE_MEDIA_DAYS", value_name = "DAYS")]
+    pub(crate) remote_media_days: Option<u32>,
+    /// Forget the oldest files of other servers beyond so many MiB [default: never]
+    #[arg(long, env = "MILLPOND_REMOTE_MEDIA_MIB", value_name = "MIB")]
+    pub(crate) remote_media_mib: Option<u64>,
     /// Networks beside the public internet that HTTP requests of the node may go to, comma-separated
     #[arg(long, env = "MILLPOND_ALLOW_NETWORKS", value_delimiter = ',', value_name = "NETWORK", value_parser = network)]
     #[serde(deserialize_with = "networks_in_file")]
@@ -166,6 +176,12 @@ impl Settings {
             addresses: set.direct_addresses.clone().unwrap_or_default(),
             visible_nearby: set.visible_nearby.unwrap_or(false),
         };
+        let days = |days: u32| u64::from(days) * 86_400_000;
+        node.strip_metadata = set.strip_metadata.unwrap_or(false);
+        node.keep_remote_media = Keep {
+            age_ms: set.remote_media_days.map(days),
+            bytes: set.remote_media_mib.map(|mib| bytes("remote-media-mib", mib)).transpose()?,
+        };
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
         let (names, classic) = set.classic()?;
@@ -205,6 +221,9 @@ impl Settings {
             host_mailboxes,
             turn_uris,
             turn_secret,
+            strip_metadata,
+            remote_media_days,
+            remote_media_mib,
             allow_networks,
             trust_certificates,
             log,

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -16,6 +16,7 @@ use tokio::task::JoinError;
 
 use super::{
     download::Download,
+    metadata,
     thumbnail::{Format, Size},
 };
 use crate::Error;
@@ -65,6 +66,20 @@ impl Files {
         std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
         let file = open.open(&path)?;
         Ok(Incoming { file, path, hash: Sha256::new(), len: 0, unsynced: 0 })
+    }
+
+    /// The file without what a picture says about its maker; one that is no picture, or a damaged one, stays as it is. Blocks.
+    pub(super) fn stripped(&self, incoming: Incoming) -> Result<Incoming, Error> {
+        let mut head = [0; 12];
+        let read = File::open(&incoming.path).and_then(|mut file| {
+            let looks = file.read(&mut head)? == head.len() && metadata::may_have(&head);
+            if looks { fs::read(&incoming.path).map(Some) } else { Ok(None) }
+        });
+        let whole = read.map_err(|e| failed("reading a media file", &e))?;
+        let Some(stripped) = whole.as_deref().and_then(metadata::stripped) else { return Ok(incoming) };
+        let mut clean = self.create()?;
+        clean.write(&[stripped.into()])?;
+        Ok(clean)
     }
 
     /// Makes a file durable under its hash. Blocks.
@@ -132,6 +147,35 @@ impl Files {
             self.rename(incoming, &path).map_err(|e| failed("keeping a thumbnail", &e))?;
         }
         Ok(Download::new(file, content))
+    }
+
+    /// Gives bytes that are made of a content, without keeping them. Blocks.
+    pub(super) fn show(&self, of: &MediaContent, format: Format, bytes: Vec<u8>) -> Result<Download, Error> {
+        let content = format.content(of, bytes.len() as u64);
+        let mut incoming = self.create()?;
+        incoming.write(&[bytes.into()])?;
+        let file = File::open(&incoming.path).map_err(|e| failed("opening a thumbnail", &e))?;
+        Ok(Download::new(file, content))
+    }
+
+    /// Removes a content and its thumbnails. Blocks.
+    pub(super) fn remove(&self, sha256: &[u8; 32]) -> Result<(), Error> {
+        let path = self.path(sha256);
+        let removed = || {
+            let folder = path.parent().ok_or_else(|| io::Error::other("a media file has a folder"))?;
+            let name = HEXLOWER.encode(sha256);
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(&name) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            sync_dir(folder)
+        };
+        match removed() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing a media file", &error)),
+            _ => Ok(()),
+        }
     }
 
     fn path(&self, sha256: &[u8; 32]) -> PathBuf {

@@ -41,7 +41,7 @@ impl Node {
     }
 
     async fn thumbnail(&self, media_id: &str, width: u32, height: u32, crop: bool) -> Result<Download, Error> {
-        self.media.thumbnail(&self.server(), media_id, Wanted { width, height, crop }, WAIT).await
+        self.media.thumbnail(&self.server(), media_id, Wanted { width, height, crop, animated: None }, WAIT).await
     }
 
     /// The files under `media`, unfinished ones included.
@@ -304,4 +304,118 @@ async fn a_file_of_a_peer_is_fetched_once_and_bounded() {
     assert_eq!(peer.0.load(Ordering::Relaxed), 1);
     let error = node.media.download(there, "huge", WAIT).await.err().unwrap();
     assert!(matches!(error, Error::Matrix { status: StatusCode::BAD_GATEWAY, kind: ErrorKind::TooLarge, .. }));
+}
+
+/// A GIF of as many frames, each of another grey.
+fn gif(frames: u8, side: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+    for n in 0..frames {
+        let image = RgbaImage::from_pixel(side, side, image::Rgba([n * 50, n * 50, n * 50, 255]));
+        let delay = image::Delay::from_numer_denom_ms(100, 1);
+        encoder.encode_frame(image::Frame::from_parts(image, 0, 0, delay)).unwrap();
+    }
+    drop(encoder);
+    bytes
+}
+
+fn frames(gif: &[u8]) -> Vec<image::Frame> {
+    use image::AnimationDecoder as _;
+    let decoder = image::codecs::gif::GifDecoder::new(Cursor::new(gif)).unwrap();
+    decoder.into_frames().collect_frames().unwrap()
+}
+
+#[tokio::test]
+async fn an_animation_moves_where_it_may_and_stands_still_where_it_must() {
+    let node = Node::new();
+    let (large, small, still) = (gif(3, 400), gif(3, 20), gif(1, 400));
+    let thumbnail = async |bytes: &[u8], animated: Option<bool>| {
+        let id = node.upload("image/gif", bytes.to_vec()).await;
+        let wanted = Wanted { width: 96, height: 96, crop: true, animated };
+        let made = node.media.thumbnail(&node.server(), &id, wanted, WAIT).await.unwrap();
+        (made.content_type().to_owned(), all(&made).await)
+    };
+    let (kind, moving) = thumbnail(&large, Some(true)).await;
+    assert_eq!(kind, "image/gif");
+    let moving = frames(&moving);
+    assert_eq!((moving.len(), moving[0].buffer().dimensions()), (3, (96, 96)));
+    assert_eq!(moving[1].delay().numer_denom_ms(), (100, 1));
+    for animated in [Some(false), None] {
+        assert_ne!(thumbnail(&large, animated).await.0, "image/gif");
+    }
+    assert_eq!(thumbnail(&small, Some(true)).await.1, small, "not larger than asked for: as it is");
+    let (kind, first) = thumbnail(&small, Some(false)).await;
+    assert_eq!(kind, "image/png");
+    assert_eq!(image::load_from_memory(&first).unwrap().width(), 20);
+    assert_ne!(thumbnail(&still, Some(true)).await.0, "image/gif");
+    assert_eq!(thumbnail(&png(20, 20), Some(false)).await.1, png(20, 20));
+}
+
+#[tokio::test]
+async fn pictures_lose_their_metadata_where_the_settings_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = crate::config::Config::new(dir.path().to_owned());
+    config.strip_metadata = true;
+    let core = testing::core_in(dir.path());
+    let core =
+        Core::new(core.store().clone(), core.identity().clone(), core.notifier().clone(), core.clock().clone(), config);
+    let node = Node { media: Media::new(core), dir };
+    let plain = png(30, 30);
+    let body = b"tEXtLocation\0here";
+    let crc = crc32(body).to_be_bytes();
+    let text = [&(body.len() as u32 - 4).to_be_bytes()[..], body, &crc].concat();
+    let with = [&plain[..33], &text, &plain[33..]].concat();
+    assert!(image::load_from_memory(&with).is_ok());
+    let id = node.upload("image/png", with.clone()).await;
+    assert_eq!(node.read(&id).await, plain);
+    let broken = with[..with.len() - 4].to_vec();
+    let id = node.upload("image/png", broken.clone()).await;
+    assert_eq!(node.read(&id).await, broken, "what is no whole picture stays as it is");
+    let other = Node::new();
+    let id = other.upload("image/png", with.clone()).await;
+    assert_eq!(other.read(&id).await, with, "without the setting nothing is touched");
+}
+
+#[tokio::test]
+async fn a_withheld_file_is_given_to_nobody_until_it_is_free_again() {
+    let node = Node::new();
+    let peer = Arc::new(Peer(AtomicUsize::new(0)));
+    node.media.use_source(peer.clone());
+    let (server, there) = (node.server(), server_name!("there"));
+    let id = node.upload("text/plain", "bad").await;
+    for (server, id) in [(&*server, id.as_str()), (there, "theirs")] {
+        node.media.quarantine(server, id, true).await.unwrap();
+        let error = node.media.download(server, id, WAIT).await.err().unwrap();
+        assert_eq!(kind(&error), Some(ErrorKind::NotFound));
+    }
+    assert_eq!(peer.0.load(Ordering::Relaxed), 0, "a withheld file is not fetched");
+    for (server, id) in [(&*server, id.as_str()), (there, "theirs")] {
+        node.media.quarantine(server, id, false).await.unwrap();
+        node.media.download(server, id, WAIT).await.unwrap();
+    }
+    let unknown = node.media.quarantine(&server, "none", true).await.unwrap_err();
+    assert_eq!(kind(&unknown), Some(ErrorKind::NotFound));
+}
+
+#[tokio::test]
+async fn files_of_peers_go_by_age_and_size_and_come_back_when_they_are_asked_for() {
+    let node = Node::new();
+    let peer = Arc::new(Peer(AtomicUsize::new(0)));
+    node.media.use_source(peer.clone());
+    let there = server_name!("there");
+    let own = node.upload("text/plain", "mine").await;
+    for id in ["a", "b", "c"] {
+        node.media.download(there, id, WAIT).await.unwrap();
+    }
+    // Three files of six bytes, all fetched at the same time; equal content is one file.
+    assert_eq!(node.media.evict(Keep::default()).await.unwrap(), 0);
+    assert_eq!(node.media.evict(Keep { bytes: Some(12), age_ms: None }).await.unwrap(), 1);
+    node.media.download(there, "c", WAIT).await.unwrap();
+    assert_eq!(node.files().len(), 2, "the content of the others is still there");
+    assert_eq!(node.media.evict(Keep { bytes: Some(0), age_ms: None }).await.unwrap(), 2);
+    assert_eq!(node.files().len(), 1);
+    assert_eq!(node.read(&own).await, b"mine");
+    assert_eq!(peer.0.load(Ordering::Relaxed), 3);
+    node.media.download(there, "a", WAIT).await.unwrap();
+    assert_eq!(peer.0.load(Ordering::Relaxed), 4);
 }

@@ -2,18 +2,18 @@
 
 use std::{
     fmt,
-    io::{BufReader, Cursor},
+    io::{BufReader, Cursor, Seek as _},
 };
 
 use http::StatusCode;
 use image::{
-    DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits, codecs::jpeg::JpegEncoder, imageops::FilterType,
-    metadata::Orientation,
+    DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder,
+    imageops::FilterType, metadata::Orientation,
 };
 use millpond_store::rows::MediaContent;
 use ruma::api::error::ErrorKind;
 
-use super::{download::Download, files::Files};
+use super::{animation, download::Download, files::Files};
 use crate::Error;
 
 /// What a client asks for.
@@ -25,6 +25,8 @@ pub struct Wanted {
     pub height: u32,
     /// Cut to the aspect ratio asked for, instead of fitting into it.
     pub crop: bool,
+    /// Whether it may move: asked for, refused, or left to us, who then make a still one.
+    pub animated: Option<bool>,
 }
 
 /// The size of a thumbnail that we make.
@@ -33,6 +35,7 @@ pub(super) struct Size {
     width: u32,
     height: u32,
     crop: bool,
+    animated: bool,
 }
 
 /// What thumbnails are encoded as.
@@ -40,22 +43,35 @@ pub(super) struct Size {
 pub(super) enum Format {
     Jpeg,
     Png,
+    Gif,
 }
 
 impl Wanted {
     /// The size to make: of a few usual ones where possible, so that few are kept. None: give the original.
     pub(super) fn rounded(self) -> Option<Size> {
         let (width, height, crop) = (self.width.max(1), self.height.max(1), self.crop);
+        let animated = self.animated == Some(true);
         if crop && width != height {
-            return (width.max(height) <= LARGEST).then_some(Size { width, height, crop });
+            return (width.max(height) <= LARGEST).then_some(Size { width, height, crop, animated });
         }
         let usual = if crop { &CROPPED[..] } else { &SCALED[..] };
         let fits = usual.iter().find(|(w, h)| *w >= width && *h >= height);
-        fits.map(|&(width, height)| Size { width, height, crop })
+        fits.map(|&(width, height)| Size { width, height, crop, animated })
     }
 }
 
 impl Size {
+    /// An image in this size; none if it would have to be made larger.
+    pub(super) fn of(self, image: &DynamicImage) -> Option<DynamicImage> {
+        let Self { width, height, crop, .. } = self;
+        if crop {
+            let large_enough = image.width() >= width && image.height() >= height;
+            let same = (image.width(), image.height()) == (width, height);
+            return (large_enough && !same).then(|| image.resize_to_fill(width, height, FilterType::Triangle));
+        }
+        (image.width() > width || image.height() > height).then(|| image.thumbnail(width, height))
+    }
+
     /// Whether it is one of the few that are worth keeping.
     pub(super) fn is_usual(self) -> bool {
         !self.crop || self.width == self.height
@@ -64,17 +80,19 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}-{}", self.width, self.height, if self.crop { "crop" } else { "scale" })
+        let method = if self.crop { "crop" } else { "scale" };
+        write!(f, "{}x{}-{method}{}", self.width, self.height, if self.animated { "-animated" } else { "" })
     }
 }
 
 impl Format {
-    pub(super) const ALL: [Self; 2] = [Self::Jpeg, Self::Png];
+    pub(super) const ALL: [Self; 3] = [Self::Jpeg, Self::Png, Self::Gif];
 
     pub(super) fn extension(self) -> &'static str {
         match self {
             Self::Jpeg => "jpg",
             Self::Png => "png",
+            Self::Gif => "gif",
         }
     }
 
@@ -83,30 +101,64 @@ impl Format {
         let content_type = match self {
             Self::Jpeg => "image/jpeg",
             Self::Png => "image/png",
+            Self::Gif => "image/gif",
         };
         let filename = Some(format!("thumbnail.{}", self.extension()));
         MediaContent { sha256: of.sha256, len, content_type: Some(content_type.to_owned()), filename }
     }
 }
 
-/// Makes a thumbnail of an open file; gives the file itself if it is not larger. Blocks.
-pub(super) fn make(files: &Files, original: Download, size: Size) -> Result<Download, Error> {
-    let image = decode(&original)?;
-    let Some(small) = resize(&image, size) else { return Ok(original) };
-    let (format, bytes) = encode(&small)?;
-    files.keep_thumbnail(&original.content, size, format, bytes)
+/// Makes a thumbnail of an open file; gives the file itself if it is not larger and moves no more than it may. Blocks.
+pub(super) fn make(files: &Files, original: Download, size: Option<Size>, wanted: Wanted) -> Result<Download, Error> {
+    let (format, reader) = open(&original)?;
+    if let Some(size) = size.filter(|size| size.animated)
+        && let Some(bytes) = animation::smaller(format, reader()?, limits(), size).map_err(|e| refused(&e))?
+    {
+        return files.keep_thumbnail(&original.content, size, Format::Gif, bytes);
+    }
+    let image = decode(format, reader()?)?;
+    if let Some(size) = size
+        && let Some(small) = size.of(&image)
+    {
+        let (format, bytes) = encode(&small)?;
+        return files.keep_thumbnail(&original.content, size, format, bytes);
+    }
+    if wanted.animated == Some(false) && animation::is_animated(format, reader()?, limits()).map_err(|e| refused(&e))? {
+        let (format, bytes) = encode(&image)?;
+        return files.show(&original.content, format, bytes);
+    }
+    Ok(original)
 }
 
-fn decode(original: &Download) -> Result<DynamicImage, Error> {
-    let file = original.file().try_clone().map_err(|e| Error::internal(format!("opening an image failed: {e}")))?;
-    let mut reader = ImageReader::new(BufReader::new(file));
+/// The format of a file, and the file from its beginning as often as it is needed.
+fn open(original: &Download) -> Result<(ImageFormat, impl Fn() -> Result<animation::Reader, Error> + use<>), Error> {
+    let file = original.file().try_clone().map_err(|e| unreadable(&e))?;
+    let reader = move || {
+        // Clones share their place in the file.
+        let mut file = file.try_clone().map_err(|e| unreadable(&e))?;
+        file.rewind().map_err(|e| unreadable(&e))?;
+        Ok(BufReader::new(file))
+    };
+    let guessed = ImageReader::new(reader()?).with_guessed_format().map_err(|e| refused(&e.into()))?;
+    let format = guessed.format();
+    let format =
+        format.ok_or_else(|| Error::unknown("no thumbnail: the content is not a PNG, JPEG, GIF or WebP image"))?;
+    Ok((format, reader))
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::internal(format!("opening an image failed: {error}"))
+}
+
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(ALLOC_MAX);
-    reader.limits(limits);
-    let reader = reader.with_guessed_format().map_err(|e| refused(&e.into()))?;
-    if reader.format().is_none() {
-        return Err(Error::unknown("no thumbnail: the content is not a PNG, JPEG, GIF or WebP image"));
-    }
+    limits
+}
+
+fn decode(format: ImageFormat, reader: animation::Reader) -> Result<DynamicImage, Error> {
+    let mut reader = ImageReader::with_format(reader, format);
+    reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(|e| refused(&e))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > PIXELS_MAX {
@@ -117,17 +169,6 @@ fn decode(original: &Download) -> Result<DynamicImage, Error> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| refused(&e))?;
     image.apply_orientation(orientation);
     Ok(image)
-}
-
-/// None if the image would have to be made larger.
-fn resize(image: &DynamicImage, size: Size) -> Option<DynamicImage> {
-    let Size { width, height, crop } = size;
-    if crop {
-        let large_enough = image.width() >= width && image.height() >= height;
-        let same = (image.width(), image.height()) == (width, height);
-        return (large_enough && !same).then(|| image.resize_to_fill(width, height, FilterType::Triangle));
-    }
-    (image.width() > width || image.height() > height).then(|| image.thumbnail(width, height))
 }
 
 fn encode(image: &DynamicImage) -> Result<(Format, Vec<u8>), Error> {

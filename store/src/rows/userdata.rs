@@ -14,6 +14,9 @@ pub struct Media {
     pub created_at_ms: u64,
     /// What was uploaded; none: the id is reserved and waits for its upload.
     pub content: Option<MediaContent>,
+    /// Nobody is given it.
+    #[serde(default)]
+    pub quarantined: bool,
 }
 
 /// The content of a media id.

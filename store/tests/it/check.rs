@@ -69,7 +69,7 @@ fn room(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     txn.put(tables::STATE_GROUPS, StateGroup(1), &StateGroupRow { parent: None, depth: 0, changes: vec![] })?;
     let child = StateGroupRow { parent: Some(StateGroup(1)), depth: 1, changes: vec![(StateKeyShort(1), None)] };
     txn.put(tables::STATE_GROUPS, StateGroup(2), &child)?;
-    let media = Media { creator: Some(alice.to_owned()), created_at_ms: 0, content: None };
+    let media = Media { creator: Some(alice.to_owned()), created_at_ms: 0, content: None, quarantined: false };
     txn.put(tables::MEDIA, (server_name!("here"), "pic"), &media)?;
     txn.put(tables::MEDIA_PENDING, (alice, "pic"), &5)
 }

@@ -17,7 +17,7 @@ pub(super) async fn handler(media: Media, ranged: Ranged<Request>) -> Result<Htt
         Some(_) => return Err(Error::invalid_param("method must be crop or scale")),
     };
     let (width, height) = (pixels(request.width, "width")?, pixels(request.height, "height")?);
-    let wanted = Wanted { width, height, crop };
+    let wanted = Wanted { width, height, crop, animated: request.animated };
     let found = media.thumbnail(&request.server_name, &request.media_id, wanted, request.timeout_ms).await?;
     file(&found, None, &part)
 }
