@@ -27,6 +27,7 @@ mod job;
 pub mod key;
 mod memory;
 mod migrate;
+mod rewrite;
 pub mod rows;
 mod sizes;
 mod store;
@@ -44,6 +45,7 @@ pub use crate::{
     export::RawRow,
     host::HostDatabase,
     job::{Job, job},
+    rewrite::{discard_unfinished, rewrite},
     sizes::TableSize,
     store::{Options, Store},
     table::Table,

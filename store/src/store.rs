@@ -174,7 +174,7 @@ pub(crate) fn open_error(path: &Path, source: redb::DatabaseError) -> Error {
     }
 }
 
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     let mut open = std::fs::OpenOptions::new();
     open.create(true).append(true);
     #[cfg(unix)]

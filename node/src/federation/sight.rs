@@ -103,7 +103,8 @@ impl Sight<'_> {
         if pdu.flags().rejected {
             return Ok(Seen::Nothing);
         }
-        let Some(after) = row.meta.state_after else { return Ok(Seen::Redacted) };
+        // What was purged here is redacted as it is stored.
+        let Some(after) = row.meta.state_after.filter(|_| !row.meta.purged) else { return Ok(Seen::Redacted) };
         let (visibility, memberships) = self.at(after)?;
         // That an event was soft-failed here is nothing to those who follow it.
         let pdu = pdu.clone().with_flags(PduFlags::default());

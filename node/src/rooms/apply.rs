@@ -246,6 +246,7 @@ fn put(txn: &mut WriteTxn<'_>, room: RoomShort, event: EventShort, pdu: &Pdu, pl
         state_after: place.after,
         redacted_by: None,
         replaces,
+        purged: false,
         txn: place.txn,
     };
     txn.put(tables::EVENTS, event, &EventRow { meta, header: pdu.header().clone(), json: pdu.json().into() })

@@ -78,7 +78,7 @@ impl<'v> RoomSight<'v> {
 
     /// Whether the user may see an event. One's own memberships are always seen: who is removed must learn of it.
     pub(crate) fn shows(&self, row: &EventRow) -> Result<bool, Error> {
-        if row.header.flags.rejected || row.header.flags.soft_failed {
+        if row.header.flags.rejected || row.header.flags.soft_failed || row.meta.purged {
             return Ok(false);
         }
         if self.is_own_member(row) {

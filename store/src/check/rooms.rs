@@ -33,7 +33,7 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     for row in view.scan(tables::RELATIONS, ())? {
         let ((target, position), relation) = row?;
         let stored = view.get(tables::EVENTS, relation.event)?;
-        report.expect(stored.is_some_and(|row| row.meta.position == Some(position)), || {
+        report.expect(stored.is_some_and(|row| row.meta.position == Some(position) && !row.meta.purged), || {
             format!("a relation to {target} is of an event that is not there")
         });
     }

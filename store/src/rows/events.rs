@@ -22,6 +22,9 @@ pub struct EventMeta {
     pub redacted_by: Option<EventShort>,
     /// The state event that it replaced in the current state, for `unsigned.prev_content`.
     pub replaces: Option<EventShort>,
+    /// Its content was purged here: what is left is its redacted form, which the DAG needs and nobody is shown. It is in no
+    /// timeline, though `position` still says where it was.
+    pub purged: bool,
     /// If one of our users sent it: `device id NUL transaction id`.
     pub txn: Option<Box<str>>,
 }
@@ -49,9 +52,10 @@ pub struct EventHead {
 }
 
 const LAYOUT: u8 = 2;
-/// The form: the JSON is packed, the event is in the timeline.
+/// The form: the JSON is packed, the event has a place in the timeline, it was purged.
 const PACKED: u8 = 1;
 const PLACED: u8 = 2;
+const PURGED: u8 = 4;
 /// Interned numbers start at 1, so that 0 can say "none".
 const NONE: u64 = 0;
 
@@ -64,7 +68,8 @@ impl Value for EventRow {
         let json = packed.as_deref().unwrap_or(self.json.as_bytes());
         let mut out = Vec::with_capacity(48 + txn.len() + header.len() + json.len());
         out.push(LAYOUT);
-        out.push(if packed.is_some() { PACKED } else { 0 } | if meta.position.is_some() { PLACED } else { 0 });
+        let form = [(packed.is_some(), PACKED), (meta.position.is_some(), PLACED), (meta.purged, PURGED)];
+        out.push(form.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum());
         let numbers = [
             meta.room.0,
             zigzag(meta.position.unwrap_or_default()),
@@ -116,6 +121,7 @@ fn head(mut bytes: &[u8]) -> Result<(EventHead, u8, &[u8]), String> {
         state_after: Some(state_after).filter(|n| *n != NONE).map(StateGroup),
         redacted_by: Some(redacted_by).filter(|n| *n != NONE).map(EventShort),
         replaces: Some(replaces).filter(|n| *n != NONE).map(EventShort),
+        purged: form & PURGED != 0,
         txn: Some(txn).filter(|t| !t.is_empty()).map(Into::into),
     };
     Ok((EventHead { meta, header }, form, bytes))
@@ -171,6 +177,7 @@ pub(crate) mod first {
             state_after: Some(state_after).filter(|n| *n != NONE).map(StateGroup),
             redacted_by: Some(redacted_by).filter(|n| *n != NONE).map(EventShort),
             replaces: Some(replaces).filter(|n| *n != NONE).map(EventShort),
+            purged: false,
             txn: Some(txn).filter(|t| !t.is_empty()).map(Into::into),
         };
         Ok(EventRow { meta, header, json: text(rest)?.into() })
@@ -179,5 +186,43 @@ pub(crate) mod first {
     fn part<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], String> {
         let length = take(bytes, 2)?;
         take(bytes, usize::from(u16::from_be_bytes([length[0], length[1]])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purged_event_is_told_by_a_bit_that_older_rows_do_not_have() {
+        let header = PduHeader {
+            event_id: ruma::owned_event_id!("$e"),
+            origin_server_ts: ruma::MilliSecondsSinceUnixEpoch(ruma::uint!(5)),
+            depth: ruma::uint!(1),
+            kind: Default::default(),
+            sender: Default::default(),
+            content: Default::default(),
+            state_key: None,
+            redacts: None,
+            redacts_in_content: false,
+            flags: Default::default(),
+        };
+        let meta = EventMeta {
+            room: RoomShort(1),
+            position: Some(-3),
+            state_after: Some(StateGroup(2)),
+            redacted_by: None,
+            replaces: None,
+            purged: false,
+            txn: Some("D\0t".into()),
+        };
+        let mut row = EventRow { meta, header, json: "{}".into() };
+        let before = row.encode().into_owned();
+        assert_eq!(before[1], PLACED);
+        assert_eq!(EventRow::decode(&before).unwrap().meta, row.meta);
+        row.meta.purged = true;
+        let after = row.encode().into_owned();
+        assert_eq!((after[1], &after[2..]), (PLACED | PURGED, &before[2..]));
+        assert_eq!(EventRow::decode(&after).unwrap().meta, row.meta);
     }
 }

@@ -7,5 +7,6 @@ mod host;
 mod jobs;
 mod layout_1;
 mod opening;
+mod rewrite;
 mod scans;
 mod support;
