@@ -16,6 +16,7 @@ mod refresh;
 mod register;
 mod register_checks;
 mod rooms;
+mod search;
 mod send_to_device;
 mod sliding_sync;
 mod sync;
@@ -44,6 +45,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(register::handler);
     register_checks::routes(routes);
     rooms::routes(routes);
+    routes.add(search::handler);
     routes.add(send_to_device::handler);
     routes.add(sliding_sync::handler);
     routes.add(sync::handler);

@@ -34,6 +34,7 @@ pub mod push;
 pub mod push_rules;
 pub mod receipts;
 pub mod rooms;
+pub mod search;
 pub mod shared_rooms;
 pub mod start;
 mod supervisor;
@@ -80,6 +81,8 @@ pub struct NodeHandle {
     pub keys: keys::Keys,
     /// To-device messages.
     pub to_device: to_device::ToDevice,
+    /// Full text search.
+    pub search: search::Search,
     /// What clients have not seen yet.
     pub sync: sync::Sync,
     /// Reads of rooms.
@@ -152,6 +155,7 @@ impl NodeHandle {
             links,
             rooms,
             directory: directory::Directory::new(core.clone()),
+            search: search::Search::new(core.clone()),
             sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
             push,
             typing,

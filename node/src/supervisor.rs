@@ -45,6 +45,8 @@ impl NodeHandle {
         loops.spawn(async move { ("key packs", node.tend_key_packs(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("introductions", node.introductions.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("search", node.search.work(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }

@@ -6,9 +6,9 @@ pub(crate) mod reader;
 mod relations;
 pub(crate) mod select;
 pub(crate) mod sight;
-mod state;
+pub(crate) mod state;
 mod threads;
-mod token;
+pub(crate) mod token;
 pub(crate) mod window;
 
 use std::sync::{Arc, OnceLock};

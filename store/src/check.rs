@@ -9,6 +9,7 @@ mod events;
 mod keys;
 mod peers;
 mod rooms;
+mod search;
 mod userdata;
 
 /// What a check found.
@@ -52,5 +53,6 @@ pub fn check(view: View<'_>) -> Result<Report, Error> {
     directory::check(view, &mut report)?;
     userdata::check(view, &mut report)?;
     peers::check(view, &mut report)?;
+    search::check(view, &mut report)?;
     Ok(report)
 }

@@ -61,6 +61,9 @@ tables! {
     /// Relations: (target, position of the relating event in the timeline).
     RELATIONS: (OwnedEventId, i64) => Relation;
 
+    /// The search index: (word, room, first event of the block). Written after the event's own commit.
+    SEARCH_WORDS: (String, RoomShort, EventShort) => Postings;
+
     // Rooms: who is in them.
 
     /// The current membership of every user we know of, local or not: (user, room).

@@ -31,6 +31,7 @@ services! {
     to_device: millpond_node::to_device::ToDevice,
     rooms: millpond_node::rooms::Rooms,
     federation: millpond_node::federation::Federation,
+    search: millpond_node::search::Search,
     sync: millpond_node::sync::Sync,
     timeline: millpond_node::timeline::Timeline,
     account_data: millpond_node::account_data::AccountData,

@@ -19,6 +19,7 @@ mod refresh;
 mod register;
 mod room;
 mod rooms;
+mod search;
 mod send_to_device;
 mod serve;
 mod sliding;

@@ -145,6 +145,7 @@ fn append_event(
     append: Append,
     context: &Context,
 ) -> Result<Applied, Error> {
+    let newest = txn.position().0;
     let event = number(txn, pdu)?;
     let (before, after) = states(txn, event, &append.placement)?;
     let position = context.backfill.unwrap_or_else(|| txn.next_position().as_timeline());
@@ -168,6 +169,10 @@ fn append_event(
     }
     show_outside(txn, identity, short, pdu, event)?;
     relations::write(txn, pdu, event, position)?;
+    if event.0 <= newest {
+        // The indexer has passed its number while it was an outlier.
+        crate::search::index::add_late(txn, event)?;
+    }
     redactions::write(txn, (short, room), pdu, event)?;
     fanout::write(txn, identity, (short, room), pdu, event, &context.owed)?;
     newcomer::write(txn, identity, short, pdu, event)?;

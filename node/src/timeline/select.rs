@@ -27,6 +27,11 @@ impl<'f> Select<'f> {
         Self { filter, open }
     }
 
+    /// Whether it takes every event of the rooms that it takes.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether it takes events of a room at all.
     pub(crate) fn takes_room(&self, room_id: &RoomId) -> bool {
         takes_room(self.filter.rooms.as_deref(), &self.filter.not_rooms, room_id)

@@ -149,7 +149,8 @@ fn seen(reader: &RoomReader<'_>) -> Result<Seen, Error> {
     group.map(Seen::Group).ok_or_else(|| Error::forbidden("you are not in this room"))
 }
 
-fn all(reader: &RoomReader<'_>) -> Result<Vec<EventShort>, Error> {
+/// The events of the state that the reader sees.
+pub(crate) fn all(reader: &RoomReader<'_>) -> Result<Vec<EventShort>, Error> {
     match seen(reader)? {
         Seen::Current => {
             let rows = reader.view.scan(tables::ROOM_STATE, (reader.room,))?;

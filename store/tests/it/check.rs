@@ -202,6 +202,13 @@ damages! {
     a_key_document_proves_nothing: txn => {
         txn.put(tables::KEY_DOCUMENTS, server_name!("there"), &b"{}".to_vec())
     }, "the key document of there does not prove itself";
+    the_search_index_names_nothing: txn => {
+        let posting = Posting { event: EventShort(9), ts_ms: 0, fields: 1, times: 1 };
+        txn.put(tables::SEARCH_WORDS, ("word", ROOM, EventShort(9)), &Postings(vec![posting]))
+    }, "the search index of room 1 names event 9";
+    a_block_of_the_search_index_is_empty: txn => {
+        txn.put(tables::SEARCH_WORDS, ("word", ROOM, EventShort(9)), &Postings::default())
+    }, "is empty or out of order";
     an_event_id_is_numbered_in_vain: txn => txn.put(tables::EVENT_IDS, event_id!("$gone"), &EventShort(9)), "$gone is numbered 9 and not stored there";
     an_extremity_points_to_nothing: txn => txn.put(tables::EXTREMITIES, (ROOM, EventShort(9)), &()), "an extremity of room 1 points to nothing";
     a_room_has_a_state_and_no_extremity: txn => txn.put(tables::ROOM_HEADS, ROOM, &RoomHead { group: StateGroup(1), bump: None }), "has a current state or extremities, but not both";

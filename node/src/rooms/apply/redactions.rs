@@ -53,6 +53,7 @@ fn apply(
     if row.meta.redacted_by.is_some() {
         return Ok(());
     }
+    let words = crate::search::words::of_event(&row);
     let (meta, position) = (row.meta.clone(), row.meta.position);
     let before = rows::pdu(&room.room_id, row)?;
     let Some(powers) = powers(txn, short, room)? else { return Ok(()) };
@@ -65,6 +66,8 @@ fn apply(
     if let Some(position) = position {
         relations::remove(txn, &before, position)?;
     }
+    // What was said must not stay behind in the index either.
+    crate::search::index::forget(txn, meta.room, target, &words)?;
     let meta = millpond_store::rows::EventMeta { redacted_by: Some(redaction_event), ..meta };
     txn.put(tables::EVENTS, target, &EventRow { meta, header: after.header().clone(), json: after.json().into() })
 }
