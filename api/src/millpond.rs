@@ -20,6 +20,7 @@ use crate::glue::{Http, error_response};
 mod accounts;
 mod backup;
 mod contacts;
+mod history;
 mod media;
 mod status;
 
@@ -37,6 +38,9 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/contacts/add", post(contacts::add))
         .route("/_millpond/v1/contacts/confirm", post(contacts::confirm))
         .route("/_millpond/v1/contacts/remove", post(contacts::remove))
+        .route("/_millpond/v1/purge", post(history::purge))
+        .route("/_millpond/v1/export", post(history::export))
+        .route("/_millpond/v1/export/media", post(history::media))
         .route("/_millpond/v1/media/quarantine", post(media::quarantine))
         .layer(middleware::from_fn_with_state(node.clone(), authorise))
 }

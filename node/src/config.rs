@@ -43,6 +43,8 @@ pub struct Config {
     pub strip_metadata: bool,
     /// How much is kept of the files of other servers.
     pub keep_remote_media: crate::media::Keep,
+    /// How long messages live.
+    pub retention: crate::history::retention::Settings,
     /// Outgoing HTTP requests.
     pub egress: crate::egress::Settings,
     /// Classic HTTPS federation; none for nodes that are named by their key.
@@ -108,6 +110,7 @@ impl Config {
             allowed_hosts: Vec::new(),
             strip_metadata: false,
             keep_remote_media: Default::default(),
+            retention: Default::default(),
             egress: Default::default(),
             classic: None,
             turn: None,

@@ -18,6 +18,7 @@ pub mod egress;
 mod error;
 pub mod federation;
 pub mod filters;
+pub mod history;
 pub mod identity;
 pub mod inbox;
 pub mod introductions;
@@ -81,6 +82,8 @@ pub struct NodeHandle {
     pub keys: keys::Keys,
     /// To-device messages.
     pub to_device: to_device::ToDevice,
+    /// Purging and exporting.
+    pub history: history::History,
     /// Full text search.
     pub search: search::Search,
     /// What clients have not seen yet.
@@ -122,6 +125,7 @@ impl NodeHandle {
         let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
         let profiles = profile::Profiles::new(core.clone(), rooms.clone());
         let media = media::Media::new(core.clone());
+        let history = history::History::new(core.clone(), media.clone());
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
         let parts = federation::Parts {
@@ -155,6 +159,7 @@ impl NodeHandle {
             links,
             rooms,
             directory: directory::Directory::new(core.clone()),
+            history,
             search: search::Search::new(core.clone()),
             sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
             push,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use millpond_store::{Options, Store};
+use millpond_store::{Options, Store, discard_unfinished};
 
 use crate::{
     Core, NodeHandle,
@@ -51,6 +51,10 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
     let failed = |source| StartError::DataDir { path: dir.clone(), source };
     private_dir(&dir).map_err(failed)?;
     let (database, key) = (dir.join("millpond.redb"), dir.join("keys/identity"));
+    discard_unfinished(&database)?;
+    if rewrite_mark(&dir).exists() && database.exists() {
+        rewrite(&dir)?;
+    }
     // At first run the keys are on the disk before the database is made.
     if database.exists() && !key.exists() {
         return Err(StartError::KeyGone { path: key });
@@ -69,6 +73,33 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
     };
     let store = Store::open(&database, options)?;
     Ok(NodeHandle::new(Core::new(store, identity, notifier, Clock::system(), config)))
+}
+
+/// Has the database written anew before it is opened the next time, so that what was removed is gone from the disk.
+///
+/// # Errors
+/// When the mark cannot be made.
+pub fn rewrite_at_next_start(data_dir: &Path) -> io::Result<()> {
+    identity::write_private(&rewrite_mark(data_dir), b"")
+}
+
+/// Writes the database anew, which nobody may have open; gives its sizes before and after. Blocks.
+///
+/// # Errors
+/// When the database is open or the disk refuses; the database is then as it was.
+pub fn rewrite(data_dir: &Path) -> Result<(u64, u64), StartError> {
+    let sizes = millpond_store::rewrite(&data_dir.join("millpond.redb"))?;
+    match fs::remove_file(rewrite_mark(data_dir)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StartError::DataDir { path: data_dir.to_owned(), source })
+        }
+        _ => Ok(sizes),
+    }
+}
+
+/// While this file is there, the database is to be written anew.
+fn rewrite_mark(data_dir: &Path) -> PathBuf {
+    data_dir.join("rewrite_database")
 }
 
 /// The bearer token of `/_millpond/v1`: who can read the data directory may use it.

@@ -18,7 +18,9 @@ pub(crate) mod account;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod contact;
+pub(crate) mod export;
 pub(crate) mod media;
+pub(crate) mod purge;
 pub(crate) mod status;
 
 /// Where a running node writes the address that it listens on.
@@ -103,6 +105,11 @@ impl Api {
 
     /// One request; the answer's JSON, or its error message.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&self.bytes(method, path, body)?).unwrap_or_default())
+    }
+
+    /// One request; the answer's bytes, or its error message.
+    pub(crate) fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<bytes::Bytes> {
         let host = match &self.way {
             Way::Running(address) => address.as_str(),
             Way::Here(_) => "localhost",
@@ -120,12 +127,12 @@ impl Api {
             }
         };
         let (status, bytes) = self.runtime.block_on(exchange)?;
-        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if !status.is_success() {
+            let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let message = json.get("error").and_then(Value::as_str).unwrap_or("the node gave no reason");
             anyhow::bail!("{message}");
         }
-        Ok(json)
+        Ok(bytes)
     }
 }
 

@@ -66,12 +66,26 @@ enum Command {
     },
     /// Host mailboxes for people who are never online together
     Relay(Box<relay::RelayArgs>),
+    /// Empty old messages, and write the database anew so that what was removed or redacted is gone from the disk
+    Purge {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        what: admin::purge::What,
+    },
     /// Withhold files, or give them free again
     Media {
         #[command(flatten)]
         place: Place,
         #[command(subcommand)]
         command: admin::media::Command,
+    },
+    /// Write a room of yours into a folder, as JSON or as a page to read
+    Export {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        what: admin::export::What,
     },
     /// Start two nodes in a temporary folder, link them, and send encrypted messages while one is away
     Demo {
@@ -122,7 +136,9 @@ impl Cli {
             Some(Command::Restore { place, file }) => admin::backup::restore(&place, &file),
             Some(Command::Check { place, sizes }) => admin::check::run(&place, sizes),
             Some(Command::Relay(args)) => relay::run(*args),
+            Some(Command::Purge { place, what }) => admin::purge::run(&place, &what),
             Some(Command::Media { place, command }) => admin::media::run(&place, &command),
+            Some(Command::Export { place, what }) => admin::export::run(&place, &what),
             Some(Command::Demo { log }) => demo::run(log.as_deref().unwrap_or("error")),
         }
     }

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use millpond_node::{
     config::{Config, Direct, Registration, Turn},
     egress::Network,
+    history::retention,
     media::Keep,
 };
 use serde::Deserialize;
@@ -92,6 +93,15 @@ pub(crate) struct Settings {
     /// The secret shared with the TURN server
     #[arg(long, env = "MILLPOND_TURN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) turn_secret: Option<String>,
+    /// Whether rooms may say how long their messages live (`m.room.retention`) [default: true]
+    #[arg(long, env = "MILLPOND_ROOM_RETENTION", value_name = "true|false")]
+    pub(crate) room_retention: Option<bool>,
+    /// Empty messages after so many days where the room does not say [default: never]
+    #[arg(long, env = "MILLPOND_RETENTION_DAYS", value_name = "DAYS")]
+    pub(crate) retention_days: Option<u32>,
+    /// Keep messages so many days whatever a room says [default: 0]
+    #[arg(long, env = "MILLPOND_RETENTION_MIN_DAYS", value_name = "DAYS")]
+    pub(crate) retention_min_days: Option<u32>,
     /// Take place, time and camera out of pictures that are uploaded here [default: false]
     #[arg(long, env = "MILLPOND_STRIP_METADATA", value_name = "true|false")]
     pub(crate) strip_metadata: Option<bool>,
@@ -177,6 +187,11 @@ impl Settings {
             visible_nearby: set.visible_nearby.unwrap_or(false),
         };
         let days = |days: u32| u64::from(days) * 86_400_000;
+        node.retention = retention::Settings {
+            by_room: set.room_retention.unwrap_or(true),
+            default_ms: set.retention_days.map(days),
+            min_ms: set.retention_min_days.map_or(0, days),
+        };
         node.strip_metadata = set.strip_metadata.unwrap_or(false);
         node.keep_remote_media = Keep {
             age_ms: set.remote_media_days.map(days),
@@ -221,6 +236,9 @@ impl Settings {
             host_mailboxes,
             turn_uris,
             turn_secret,
+            room_retention,
+            retention_days,
+            retention_min_days,
             strip_metadata,
             remote_media_days,
             remote_media_mib,

@@ -31,6 +31,7 @@ mod redactions;
 mod relations;
 
 pub(crate) use fanout::Owed;
+pub(crate) use relations::remove as forget_relation;
 
 /// What the caller knows about an event beside the event.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! One user reading one room: what is shown to him, in the client's form, spliced from stored bytes.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, cell::OnceCell, collections::BTreeSet};
 
 use millpond_matrix::client::{Unsigned, write_client_event};
 use millpond_store::{
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Core,
+    history::retention,
     json::{comma, unquote},
     rooms::rows,
 };
@@ -29,6 +30,7 @@ pub(crate) struct Who<'v> {
     pub(crate) now_ms: u64,
     /// Whose messages the user does not want to see (`m.ignored_user_list`).
     pub(crate) ignored: std::rc::Rc<BTreeSet<OwnedUserId>>,
+    retention: retention::Settings,
 }
 
 impl<'v> Who<'v> {
@@ -39,7 +41,8 @@ impl<'v> Who<'v> {
         device: Option<&'v DeviceId>,
     ) -> Result<Self, Error> {
         let ignored = std::rc::Rc::new(ignored(view, user)?);
-        Ok(Self { user, device, now_ms: core.clock().now_ms(), ignored })
+        let retention = core.config().retention;
+        Ok(Self { user, device, now_ms: core.clock().now_ms(), ignored, retention })
     }
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct RoomReader<'v> {
     pub(crate) room: RoomShort,
     pub(crate) room_id: OwnedRoomId,
     pub(crate) sight: RoomSight<'v>,
+    /// How long messages live here; read when the first one is shown.
+    lifetime_ms: OnceCell<Option<u64>>,
 }
 
 /// Whether an event names its room: `/sync` says it once for all.
@@ -64,12 +69,24 @@ pub(crate) enum Form {
 impl<'v> RoomReader<'v> {
     pub(crate) fn new(view: View<'v>, who: Who<'v>, room: RoomShort, room_id: OwnedRoomId) -> Result<Self, Error> {
         let sight = RoomSight::new(view, room, who.user)?;
-        Ok(Self { view, who, room, room_id, sight })
+        Ok(Self { view, who, room, room_id, sight, lifetime_ms: OnceCell::new() })
     }
 
     /// Whether an event of the timeline is shown: the history visibility allows it and its sender is not ignored.
     pub(crate) fn shows(&self, row: &EventRow) -> Result<bool, Error> {
-        Ok(!self.ignores(row) && self.sight.shows(row)?)
+        Ok(!self.ignores(row) && self.sight.shows(row)? && !self.has_expired(row)?)
+    }
+
+    /// Whether the room's retention has ended an event that the hourly purge has not met yet.
+    fn has_expired(&self, row: &EventRow) -> Result<bool, Error> {
+        let lifetime = match self.lifetime_ms.get() {
+            Some(known) => *known,
+            None => {
+                let read = retention::lifetime_ms(self.view, &self.who.retention, self.room)?;
+                *self.lifetime_ms.get_or_init(|| read)
+            }
+        };
+        Ok(lifetime.is_some_and(|lifetime| retention::is_before(row, self.who.now_ms.saturating_sub(lifetime))))
     }
 
     /// State is shown even of ignored users: the room would not be the same without it.

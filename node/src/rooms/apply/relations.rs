@@ -46,7 +46,7 @@ pub(super) fn write(txn: &mut WriteTxn<'_>, pdu: &Pdu, event: EventShort, positi
 }
 
 /// Takes back the relation of an event that is redacted.
-pub(super) fn remove(txn: &mut WriteTxn<'_>, pdu: &Pdu, position: i64) -> Result<(), Error> {
+pub(crate) fn remove(txn: &mut WriteTxn<'_>, pdu: &Pdu, position: i64) -> Result<(), Error> {
     if let Some(relates_to) = of(pdu) {
         txn.remove(tables::RELATIONS, (relates_to.event_id, position))?;
     }
