@@ -45,6 +45,8 @@ pub struct Config {
     pub keep_remote_media: crate::media::Keep,
     /// How long messages live.
     pub retention: crate::history::retention::Settings,
+    /// Ask pages on the web what they say about themselves, for clients that show links.
+    pub url_previews: bool,
     /// Outgoing HTTP requests.
     pub egress: crate::egress::Settings,
     /// Classic HTTPS federation; none for nodes that are named by their key.
@@ -111,6 +113,7 @@ impl Config {
             strip_metadata: false,
             keep_remote_media: Default::default(),
             retention: Default::default(),
+            url_previews: false,
             egress: Default::default(),
             classic: None,
             turn: None,

@@ -219,12 +219,14 @@ fn next_hop(answer: &reqwest::Response, from: &Uri) -> Option<Result<Uri, Egress
         return None;
     }
     let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
-    let next = reqwest::Url::parse(&from.to_string()).and_then(|from| from.join(location)).ok();
-    let next = next.and_then(|mut next| {
-        next.set_fragment(None);
-        next.as_str().parse().ok()
-    });
-    Some(next.ok_or(EgressError::Refused("the redirect leads to what is not a URL")))
+    Some(join(from, location).ok_or(EgressError::Refused("the redirect leads to what is not a URL")))
+}
+
+/// A link of a page as a URL, without its fragment; none if it is no link.
+pub fn join(page: &Uri, link: &str) -> Option<Uri> {
+    let mut joined = reqwest::Url::parse(&page.to_string()).ok()?.join(link).ok()?;
+    joined.set_fragment(None);
+    joined.as_str().parse().ok()
 }
 
 /// What is meant for one server is not shown to another one.

@@ -30,6 +30,7 @@ pub mod memberships;
 pub mod notify;
 pub mod outbox;
 pub mod peers;
+pub mod previews;
 pub mod profile;
 pub mod push;
 pub mod push_rules;
@@ -84,6 +85,8 @@ pub struct NodeHandle {
     pub to_device: to_device::ToDevice,
     /// Purging and exporting.
     pub history: history::History,
+    /// URL previews.
+    pub previews: previews::Previews,
     /// Full text search.
     pub search: search::Search,
     /// What clients have not seen yet.
@@ -125,6 +128,7 @@ impl NodeHandle {
         let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
         let profiles = profile::Profiles::new(core.clone(), rooms.clone());
         let media = media::Media::new(core.clone());
+        let previews = previews::Previews::new(core.clone(), media.clone());
         let history = history::History::new(core.clone(), media.clone());
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
@@ -159,6 +163,7 @@ impl NodeHandle {
             links,
             rooms,
             directory: directory::Directory::new(core.clone()),
+            previews,
             history,
             search: search::Search::new(core.clone()),
             sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),

@@ -48,6 +48,8 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("history", node.history.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("previews", node.previews.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("search", node.search.work(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })

@@ -113,6 +113,9 @@ tables! {
     /// Media ids made and not yet uploaded: (creator, media id) to when they expire, in milliseconds since the epoch.
     MEDIA_PENDING: (OwnedUserId, String) => u64;
 
+    /// What pages say about themselves, by URL.
+    PREVIEWS: String => Preview;
+
     // End-to-end encryption.
 
     /// Identity keys of local devices: the signed JSON as uploaded, without `unsigned`.

@@ -3,6 +3,7 @@
 mod answer;
 mod config;
 mod download;
+mod preview;
 mod thumbnail;
 mod unauthenticated;
 mod upload;
@@ -14,6 +15,7 @@ use crate::glue::Routes;
 pub(crate) fn routes(routes: &mut Routes) {
     config::routes(routes);
     download::routes(routes);
+    preview::routes(routes);
     routes.add(thumbnail::handler);
     unauthenticated::routes(routes);
     routes.add(upload::handler);

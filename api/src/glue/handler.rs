@@ -37,6 +37,7 @@ services! {
     account_data: millpond_node::account_data::AccountData,
     filters: millpond_node::filters::Filters,
     media: millpond_node::media::Media,
+    previews: millpond_node::previews::Previews,
     profiles: millpond_node::profile::Profiles,
     push_rules: millpond_node::push_rules::PushRules,
     receipts: millpond_node::receipts::Receipts,

@@ -15,6 +15,7 @@ mod keys;
 mod login;
 mod media;
 mod nodes;
+mod previews;
 mod refresh;
 mod register;
 mod room;

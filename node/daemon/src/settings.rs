@@ -102,6 +102,9 @@ pub(crate) struct Settings {
     /// Keep messages so many days whatever a room says [default: 0]
     #[arg(long, env = "MILLPOND_RETENTION_MIN_DAYS", value_name = "DAYS")]
     pub(crate) retention_min_days: Option<u32>,
+    /// Ask pages on the web for previews of links, which tells them that somebody here has read the link [default: false]
+    #[arg(long, env = "MILLPOND_URL_PREVIEWS", value_name = "true|false")]
+    pub(crate) url_previews: Option<bool>,
     /// Take place, time and camera out of pictures that are uploaded here [default: false]
     #[arg(long, env = "MILLPOND_STRIP_METADATA", value_name = "true|false")]
     pub(crate) strip_metadata: Option<bool>,
@@ -192,6 +195,7 @@ impl Settings {
             default_ms: set.retention_days.map(days),
             min_ms: set.retention_min_days.map_or(0, days),
         };
+        node.url_previews = set.url_previews.unwrap_or(false);
         node.strip_metadata = set.strip_metadata.unwrap_or(false);
         node.keep_remote_media = Keep {
             age_ms: set.remote_media_days.map(days),
@@ -239,6 +243,7 @@ impl Settings {
             room_retention,
             retention_days,
             retention_min_days,
+            url_previews,
             strip_metadata,
             remote_media_days,
             remote_media_mib,

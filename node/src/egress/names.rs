@@ -51,13 +51,12 @@ impl Resolve for Filtered {
             if is_onion(&host) {
                 return Err(io::Error::other("onion services are not reached over the DNS").into());
             }
-            let found = names.resolve(&host).await?;
-            let mut kept = found;
-            kept.retain(|address| allowed.permits(address.ip()));
-            if kept.is_empty() {
+            let mut found = names.resolve(&host).await?;
+            found.retain(|address| allowed.permits(address.ip()));
+            if found.is_empty() {
                 return Err(Box::from(Inside));
             }
-            Ok(Box::new(kept.into_iter()) as Addrs)
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }

@@ -32,4 +32,15 @@ pub struct MediaContent {
     pub filename: Option<String>,
 }
 
-cbor_value!(Media, MediaContent);
+/// What is known about a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Milliseconds since the epoch.
+    pub fetched_at_ms: u64,
+    /// What clients are told, a JSON object.
+    pub json: String,
+    /// The media id of its picture.
+    pub media_id: Option<String>,
+}
+
+cbor_value!(Media, MediaContent, Preview);

@@ -336,6 +336,9 @@ async fn data(stage: &Stage, id: &str) -> Option<Exception> {
         "getContentThumbnailAuthed" => file("?width=1&height=1"),
         "getContent" | "getContentOverrideName" => refusal(404, "M_NOT_FOUND"),
         "getContentThumbnail" => Exception { query: "?width=1&height=1".to_owned(), ..refusal(404, "M_NOT_FOUND") },
+        "getUrlPreview" | "getUrlPreviewAuthed" => {
+            Exception { query: "?url=https%3A%2F%2Fmatrix.org".to_owned(), ..refusal(403, "M_FORBIDDEN") }
+        }
         "uploadContent" => Exception { body: Some(PIXEL.into()), ..Exception::default() },
         "uploadContentToMXC" => {
             let made = stage.node.ok(stage.node.post(&stage.alice, "/_matrix/media/v1/create", json!({}))).await;
