@@ -24,6 +24,7 @@ pub mod inbox;
 pub mod introductions;
 mod json;
 pub mod keys;
+pub mod limits;
 pub mod links;
 pub mod media;
 pub mod memberships;
@@ -87,6 +88,8 @@ pub struct NodeHandle {
     pub history: history::History,
     /// URL previews.
     pub previews: previews::Previews,
+    /// How often somebody may ask.
+    pub limits: limits::Limits,
     /// Full text search.
     pub search: search::Search,
     /// What clients have not seen yet.
@@ -165,6 +168,7 @@ impl NodeHandle {
             directory: directory::Directory::new(core.clone()),
             previews,
             history,
+            limits: limits::Limits::new(core.clock().clone(), core.config().rate_limits),
             search: search::Search::new(core.clone()),
             sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
             push,

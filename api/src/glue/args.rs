@@ -10,7 +10,7 @@ use ruma::api::{IncomingRequest, Metadata};
 
 use super::{
     JSON_LIMIT,
-    auth::{ClientAddr, Scheme},
+    auth::{self, ClientAddr, Scheme},
     body, failure, lenient,
     routes::EmptyTail,
 };
@@ -96,6 +96,7 @@ fn authenticate<R: Metadata<Authentication: Scheme>>(
     request: Request<Body>,
 ) -> Result<(Who<R>, Parts, Body), Error> {
     let sender = R::Authentication::who(node, &request)?;
+    auth::limit::<R, _>(node, &request, &sender)?;
     let (parts, body) = request.into_parts();
     Ok((sender, parts, body))
 }

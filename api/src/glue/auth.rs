@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{Request, StatusCode};
-use millpond_node::{Error, NodeHandle, accounts::Sender, federation::Origin};
+use http::{Method, Request, StatusCode};
+use millpond_node::{Error, NodeHandle, accounts::Sender, federation::Origin, limits::Kind};
 use ruma::api::{
+    Metadata,
     auth_scheme::{
         AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError, NoAccessToken,
         NoAuthentication,
@@ -27,6 +28,11 @@ pub trait Scheme: AuthScheme {
     /// # Errors
     /// 401 `M_MISSING_TOKEN` or `M_UNKNOWN_TOKEN`.
     fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Self::Who, Error>;
+
+    /// The user's device that asks, for rate limits.
+    fn sender(_: &Self::Who) -> Option<&Sender> {
+        None
+    }
 }
 
 impl Scheme for AccessToken {
@@ -35,6 +41,9 @@ impl Scheme for AccessToken {
         let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
         node.accounts.authenticate(&token, address(request))
     }
+    fn sender(who: &Sender) -> Option<&Sender> {
+        Some(who)
+    }
 }
 
 impl Scheme for AccessTokenOptional {
@@ -42,6 +51,9 @@ impl Scheme for AccessTokenOptional {
     fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Option<Sender>, Error> {
         let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
         token.map(|token| node.accounts.authenticate(&token, address(request))).transpose()
+    }
+    fn sender(who: &Option<Sender>) -> Option<&Sender> {
+        who.as_ref()
     }
 }
 
@@ -69,6 +81,25 @@ macro_rules! nobody {
     )*};
 }
 nobody!(NoAuthentication, NoAccessToken, AppserviceTokenOptional);
+
+/// Counts a request where the specification marks its endpoint as rate limited.
+///
+/// # Errors
+/// 429 `M_LIMIT_EXCEEDED` with the time to wait.
+pub(super) fn limit<R: Metadata<Authentication: Scheme>, B>(
+    node: &NodeHandle,
+    request: &Request<B>,
+    who: &<R::Authentication as Scheme>::Who,
+) -> Result<(), Error> {
+    if !R::RATE_LIMITED {
+        return Ok(());
+    }
+    let sender = R::Authentication::sender(who).map(|sender| (&*sender.user_id, &*sender.device_id));
+    // A room full of pictures is hundreds of downloads at once, and no abuse.
+    let download = R::METHOD == Method::GET && request.uri().path().contains("/media/");
+    let kind = if download { Kind::Download } else { Kind::Action };
+    node.limits.take(kind, sender, address(request))
+}
 
 fn address<B>(request: &Request<B>) -> Option<IpAddr> {
     request.extensions().get::<ClientAddr>().map(|address| address.0)

@@ -1,12 +1,18 @@
 //! Errors as responses.
 
 use axum::{body::Body, response::Response};
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use millpond_node::Error;
 use ruma::api::{
     OutgoingResponseExt,
     client::uiaa::UiaaResponse,
-    error::{DeserializationError, Error as MatrixError, ErrorBody, ErrorKind, StandardErrorBody},
+    error::{
+        DeserializationError, Error as MatrixError, ErrorBody, ErrorKind, LimitExceededErrorData, RetryAfter,
+        StandardErrorBody,
+    },
 };
 
 use super::body::not_json;
@@ -32,8 +38,20 @@ pub fn error_response(error: &Error) -> Response {
 }
 
 fn standard(status: StatusCode, kind: ErrorKind, message: String) -> Result<http::Response<Vec<u8>>, ()> {
+    let wait = match &kind {
+        ErrorKind::LimitExceeded(LimitExceededErrorData { retry_after: Some(RetryAfter::Delay(wait)), .. }) => {
+            Some(*wait)
+        }
+        _ => None,
+    };
     let body = ErrorBody::Standard(StandardErrorBody::new(kind, message));
-    MatrixError::new(status, body).try_into_http_response::<Vec<u8>>().map_err(drop)
+    let mut response = MatrixError::new(status, body).try_into_http_response::<Vec<u8>>().map_err(drop)?;
+    if let Some(wait) = wait {
+        // ruma cuts off the part of a second, and who comes back after 0 s is refused again.
+        let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(response)
 }
 
 fn last_resort() -> Response {

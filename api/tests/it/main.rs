@@ -16,6 +16,7 @@ mod login;
 mod media;
 mod nodes;
 mod previews;
+mod rate_limits;
 mod refresh;
 mod register;
 mod room;
