@@ -21,6 +21,7 @@ mod accounts;
 mod backup;
 mod contacts;
 mod history;
+mod mailboxes;
 mod media;
 mod status;
 
@@ -42,6 +43,8 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/export", post(history::export))
         .route("/_millpond/v1/export/media", post(history::media))
         .route("/_millpond/v1/media/quarantine", post(media::quarantine))
+        .route("/_millpond/v1/mailboxes", get(mailboxes::list).post(mailboxes::add))
+        .route("/_millpond/v1/mailboxes/leave", post(mailboxes::leave))
         .layer(middleware::from_fn_with_state(node.clone(), authorise))
 }
 

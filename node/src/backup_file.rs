@@ -98,7 +98,7 @@ pub struct Summary {
 /// Small files that go along: the node's keys, and what its clients know it by.
 const SECRETS: [&str; 5] = ["keys/identity", "keys/signing", "keys/intro", "registration_token", "millpond.toml"];
 /// Tables that stay out: what was staged of peers comes again.
-const LEFT_OUT: [&str; 2] = ["MAIL_IN", "MAIL_ASKED"];
+const LEFT_OUT: [&str; 1] = ["MAIL_IN"];
 /// Tables about one-time keys: they may have been given out since, and clients make new ones when they see none.
 const USED_UP: [&str; 7] = [
     "ONE_TIME_KEYS",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use millpond_mailbox::schedule::Mode as MailMode;
 use ruma::OwnedServerName;
 /// A server's name, for those who read settings.
 pub use ruma::OwnedServerName as ServerName;
@@ -37,6 +38,8 @@ pub struct Config {
     pub client_base_url: String,
     /// Direct links with other nodes.
     pub direct: Direct,
+    /// How mailboxes are polled, and when what is for them leaves.
+    pub mail_mode: MailMode,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
     pub allowed_hosts: Vec<String>,
     /// Take place, time and camera out of uploaded pictures.
@@ -109,6 +112,7 @@ impl Config {
             store_cache_bytes: 32 << 20,
             client_base_url: "http://127.0.0.1:8008".to_owned(),
             direct: Direct::default(),
+            mail_mode: MailMode::Instant,
             allowed_hosts: Vec::new(),
             strip_metadata: false,
             keep_remote_media: Default::default(),

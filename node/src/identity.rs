@@ -104,6 +104,11 @@ impl Identity {
         &self.0.signing_key
     }
 
+    /// The same key in the overlay's type.
+    pub fn node_signing_key(&self) -> &SigningKey {
+        &self.0.signing
+    }
+
     /// The key that names the node; for the overlay.
     pub fn identity_key(&self) -> &IdentityKey {
         &self.0.identity_key

@@ -26,6 +26,7 @@ mod json;
 pub mod keys;
 pub mod limits;
 pub mod links;
+pub mod mail;
 pub mod media;
 pub mod memberships;
 pub mod notify;
@@ -70,6 +71,8 @@ pub struct NodeHandle {
     pub inbox: inbox::Inbox,
     /// Links with other nodes.
     pub links: links::Links,
+    /// What comes out of mailboxes.
+    pub mail: mail::Mail,
     /// Joining, leaving, inviting, knocking.
     pub memberships: memberships::Memberships,
     /// What is owed to other servers.
@@ -163,6 +166,7 @@ impl NodeHandle {
             inbox,
             outbox: outbox::Outbox::new(core.clone(), peers.clone(), typing.clone()),
             peers,
+            mail: mail::Mail::new(core.clone(), links.clone()),
             links,
             rooms,
             directory: directory::Directory::new(core.clone()),

@@ -9,10 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use millpond_mailbox::{contact_link::ContactLink, identity::IdentityKey, name::NodeName, xwing::XWingSecret};
-pub use millpond_overlay::{Arrival, LinkClass, LinkState};
+use millpond_mailbox::{
+    contact_link::ContactLink, host_link::HostLink, identity::IdentityKey, name::NodeName, session::Offered,
+    token::Grant, way::Way, xwing::XWingSecret,
+};
+pub use millpond_overlay::{Arrival, LinkClass, LinkState, MailInfo, MailboxInfo};
 use millpond_overlay::{
     Event, LinkInfo, Me, Overlay, RouteError,
+    host_client::{ClientLimits, FreshTransport, HostClient},
     relay::Relay,
     transport::{
         Transport,
@@ -34,6 +38,9 @@ pub(crate) use records::{encoded_key, record_of};
 /// Makes the transports that the overlay runs on.
 pub type Transports = Arc<dyn Fn(&Direct) -> Result<Vec<Box<dyn Transport>>, Error> + Send + Sync>;
 
+/// Makes the connections to mailbox hosts, each on a transport of its own; none: there are no mailboxes.
+pub type ToHosts = Arc<dyn Fn(&Direct) -> Option<Arc<dyn FreshTransport>> + Send + Sync>;
+
 /// Links with other nodes. Cloning is cheap.
 #[derive(Clone)]
 pub struct Links {
@@ -45,6 +52,7 @@ struct Shared {
     overlay: OnceCell<Overlay>,
     started: watch::Sender<bool>,
     transports: Transports,
+    to_hosts: ToHosts,
     arrivals: mpsc::Sender<Arrival>,
     arrived: Mutex<Option<mpsc::Receiver<Arrival>>>,
     host: OnceLock<Relay>,
@@ -64,6 +72,8 @@ pub struct Contact {
     pub class: LinkClass,
     /// The route of the open stream, if one is open.
     pub route: Option<&'static str>,
+    /// How it stands over mailboxes.
+    pub mail: Option<MailInfo>,
 }
 
 /// A link for a friend, and what he will see.
@@ -78,15 +88,27 @@ pub struct Offer {
 impl Links {
     /// Links over libp2p.
     pub fn new(core: Core) -> Self {
-        Self::with_transports(core, Arc::new(direct))
+        Self::over(core, Arc::new(direct), Arc::new(to_hosts))
     }
 
     /// Links over other transports: for tests.
     pub fn with_transports(core: Core, transports: Transports) -> Self {
+        Self::over(core, transports, Arc::new(|_| None))
+    }
+
+    /// Links over other transports, with another way to mailbox hosts.
+    pub fn over(core: Core, transports: Transports, to_hosts: ToHosts) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVALS);
         let started = watch::Sender::new(false);
-        let (overlay, arrived, host) = (OnceCell::new(), Mutex::new(Some(arrived)), OnceLock::new());
-        let shared = Shared { overlay, started, transports, arrivals, arrived, host };
+        let shared = Shared {
+            overlay: OnceCell::new(),
+            started,
+            transports,
+            to_hosts,
+            arrivals,
+            arrived: Mutex::new(Some(arrived)),
+            host: OnceLock::new(),
+        };
         Self { core, shared: Arc::new(shared) }
     }
 
@@ -101,7 +123,14 @@ impl Links {
     /// Storage errors.
     pub fn any(&self) -> Result<bool, Error> {
         let snapshot = self.core.snapshot()?;
-        Ok(snapshot.view().any(millpond_store::tables::LINKS, (millpond_overlay::RecordKind::Link.tag(),))?)
+        let view = snapshot.view();
+        let kinds = [millpond_overlay::RecordKind::Link, millpond_overlay::RecordKind::Mailbox];
+        for kind in kinds {
+            if view.any(millpond_store::tables::LINKS, (kind.tag(),))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The overlay, started if it is not running.
@@ -147,8 +176,10 @@ impl Links {
     /// # Errors
     /// As [`Links::overlay`].
     pub async fn resume(&self) -> Result<(), Error> {
-        if self.shared.host.get().is_some() || self.any()? {
+        if self.shared.host.get().is_some() {
             self.overlay().await?.listen().await.map_err(overlay_error)?;
+        } else if self.any()? {
+            self.overlay().await?.listen_again().await.map_err(overlay_error)?;
         }
         Ok(())
     }
@@ -160,10 +191,14 @@ impl Links {
             identity: IdentityKey::from_seed(&identity.identity_key().to_seed()),
             key_document: identity.key_document().clone(),
             intro_secret: XWingSecret::from_bytes(*identity.intro_secret().as_bytes()),
+            signing: identity.node_signing_key().clone(),
         };
         let transports = (self.shared.transports)(&self.core.config().direct)?;
         let (limits, host) = (millpond_overlay::Limits::default(), self.shared.host.get().cloned());
-        let config = millpond_overlay::Config { me, limits, host };
+        let fresh = (self.shared.to_hosts)(&self.core.config().direct);
+        let hosts = fresh.map(|fresh| HostClient::new(fresh, ClientLimits::default()));
+        let mode = self.core.config().mail_mode;
+        let config = millpond_overlay::Config { me, limits, host, hosts, mode };
         let records = Arc::new(records::LinkRows::new(self.core.store().clone()));
         let (overlay, mut received) =
             millpond_overlay::start(config, records, transports).await.map_err(overlay_error)?;
@@ -221,6 +256,60 @@ impl Links {
         })
     }
 
+    /// Hands a request to the router as if it had come over a stream: for what came out of a mailbox. None: nobody answers.
+    pub(crate) async fn arrived(&self, arrival: Arrival) -> Option<()> {
+        self.shared.arrivals.send(arrival).await.ok()
+    }
+
+    /// How the link with a server stands over mailboxes.
+    pub fn mail_of(&self, server: &ServerName) -> Option<MailInfo> {
+        self.info(server).filter(|link| link.state == LinkState::Established).and_then(|link| link.mail)
+    }
+
+    /// Offers items to a server's mailboxes; they are offered again after the next start.
+    pub(crate) async fn post(&self, server: &ServerName, items: Vec<Offered>) {
+        let (Some(overlay), Ok(name)) = (self.running(), NodeName::parse(server.as_str())) else { return };
+        // It fails only when the overlay has stopped, and with it everything else.
+        let _ = overlay.post(&name, items).await;
+    }
+
+    /// Makes a mailbox at a host.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for a link or a token that is none; with the reason when the host does not make one.
+    pub async fn add_mailbox(&self, link: &str, token: &str) -> Result<(), Error> {
+        let link = HostLink::parse(link).map_err(|e| Error::invalid_param(e.to_string()))?;
+        let leave = Grant::parse(token.trim()).map_err(|e| Error::invalid_param(e.to_string()))?;
+        self.overlay().await?.add_mailbox(link, leave).await.map_err(overlay_error)
+    }
+
+    /// Our mailboxes.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn mailboxes(&self) -> Result<Vec<MailboxInfo>, Error> {
+        if self.running().is_none() && !self.any()? {
+            return Ok(Vec::new());
+        }
+        self.overlay().await?.mailboxes().await.map_err(overlay_error)
+    }
+
+    /// Takes the mailboxes at a host out of use; `host` is the beginning of its key in hex, as they are listed.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub async fn leave_host(&self, host: &str) -> Result<(), Error> {
+        let wanted = host.trim().to_lowercase();
+        let named =
+            |mailbox: &MailboxInfo| data_encoding::HEXLOWER.encode(mailbox.host.as_bytes()).starts_with(&wanted);
+        let mut found: Vec<_> = self.mailboxes().await?.into_iter().filter(named).map(|mailbox| mailbox.host).collect();
+        found.dedup();
+        match found[..] {
+            [host] if wanted.len() >= 4 => self.overlay().await?.leave_host(host).await.map_err(overlay_error),
+            _ => Err(Error::not_found("no mailbox, or more than one, is at a host of that name")),
+        }
+    }
+
     /// Whether a stream with a server is open.
     pub fn is_connected(&self, server: &ServerName) -> bool {
         self.info(server).is_some_and(|link| link.is_connected())
@@ -248,7 +337,7 @@ impl Links {
     pub async fn offer(&self) -> Result<Offer, Error> {
         let overlay = self.overlay().await?;
         let link = overlay.offer().await.map_err(overlay_error)?;
-        let addresses = overlay.listen().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
+        let addresses = overlay.addresses().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
         Ok(Offer { link: link.to_uri(), addresses })
     }
 
@@ -260,7 +349,17 @@ impl Links {
         let link =
             ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
         let overlay = self.overlay().await?;
-        overlay.listen().await.map_err(overlay_error)?;
+        let direct = link.ways().iter().any(|way| matches!(way, Way::Direct(_)));
+        let by_mail = !overlay.mailboxes().await.map_err(overlay_error)?.is_empty();
+        if !direct && !by_mail {
+            let message =
+                "this contact is reached by mailboxes only: make one of your own first (`millpond mailbox add`)";
+            return Err(Error::unknown(message));
+        }
+        // With mailboxes on both sides nothing need listen.
+        if !by_mail {
+            overlay.listen().await.map_err(overlay_error)?;
+        }
         overlay.accept(&link).await.map_err(overlay_error)?;
         Ok(data_encoding::HEXLOWER.encode(&link.fingerprint().0))
     }
@@ -303,8 +402,13 @@ impl Links {
     }
 }
 
+/// A host's key in hex, as it is shown.
+pub fn host_name(mailbox: &MailboxInfo) -> String {
+    data_encoding::HEXLOWER.encode(mailbox.host.as_bytes())
+}
+
 fn contact(link: LinkInfo) -> Contact {
-    Contact { name: link.peer, state: link.state, class: link.class, route: link.route }
+    Contact { name: link.peer, state: link.state, class: link.class, route: link.route, mail: link.mail }
 }
 
 fn node_name(text: &str) -> Result<NodeName, Error> {
@@ -313,6 +417,12 @@ fn node_name(text: &str) -> Result<NodeName, Error> {
 
 fn overlay_error(error: millpond_overlay::Error) -> Error {
     Error::unknown(error.to_string())
+}
+
+/// Every connection to a host has a PeerId of its own.
+fn to_hosts(_: &Direct) -> Option<Arc<dyn FreshTransport>> {
+    let fresh = || Ok(Box::new(Libp2p::new(Libp2pConfig::default())?) as Box<dyn Transport>);
+    Some(Arc::new(fresh))
 }
 
 fn direct(settings: &Direct) -> Result<Vec<Box<dyn Transport>>, Error> {

@@ -2,7 +2,10 @@
 //! only when the peer has staged it durably. Nothing is dropped for age or number. [`schedule`] decides who is served
 //! when; this pump only executes.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use millpond_store::tables;
 use ruma::{OwnedServerName, ServerName};
@@ -20,8 +23,10 @@ use crate::{
 mod batch;
 mod classic;
 mod deliver;
+mod post;
 pub mod schedule;
 
+pub(crate) use post::posted;
 use schedule::{InEvent, Schedule};
 
 /// The outbox. Cloning is cheap.
@@ -34,6 +39,8 @@ pub struct Outbox {
 
 /// How long a peer may take to stage a transaction.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a peer that can be reached over mailboxes is tried directly before they are used.
+const SHORT_TRY: Duration = Duration::from_secs(4);
 
 /// How an attempt to deliver ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +69,16 @@ impl Outbox {
         let mut schedule = Schedule::default();
         let mut sending = JoinSet::new();
         let mut devices_seen = 0;
+        let mut offered: BTreeMap<OwnedServerName, BTreeSet<u64>> = BTreeMap::new();
+        let mut forgotten = self.peers.mail_forgotten();
         loop {
             commits.mark_unchanged();
             let now_ms = self.core.clock().now_ms();
             for server in self.with_work(&mut devices_seen)? {
                 schedule.handle(InEvent::Work(server), now_ms, 0);
+            }
+            for server in schedule.away() {
+                self.post(&server, offered.entry(server.clone()).or_default()).await?;
             }
             for server in schedule.start(now_ms) {
                 let outbox = self.clone();
@@ -79,6 +91,13 @@ impl Outbox {
                 up = link_ups.recv() => {
                     if let Ok(server) = up {
                         schedule.handle(InEvent::LinkUp(server), now_ms, 0);
+                    }
+                }
+                lost = forgotten.recv() => {
+                    // What is not under way over mailboxes is offered again.
+                    match lost {
+                        Ok(server) => drop(offered.remove(&server)),
+                        Err(_) => offered.clear(),
                     }
                 }
                 Some(ended) = sending.join_next() => self.delivered(&mut schedule, ended)?,
@@ -123,6 +142,9 @@ impl Outbox {
     }
 
     async fn deliver(&self, server: &ServerName) -> Result<Delivery, Error> {
+        if self.peers.mail_room(server).is_some() && !self.peers.is_there(server, SHORT_TRY).await {
+            return Ok(Delivery::Failed);
+        }
         let Some(batch) = self.next_batch(server)? else { return Ok(Delivery::Nothing) };
         match self.send(server, &batch).await {
             Ok(()) => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use millpond_mailbox::session::Offered;
 use millpond_overlay::{Event, LinkState, RouteError};
 use millpond_store::{Topic, View, job, rows::Peer, tables};
 use ruma::{
@@ -47,6 +48,7 @@ pub struct Peers {
     classic: Classic,
     awaited: Arc<Mutex<BTreeSet<OwnedServerName>>>,
     link_ups: broadcast::Sender<OwnedServerName>,
+    mail_forgotten: broadcast::Sender<OwnedServerName>,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -113,7 +115,8 @@ impl Peers {
     /// The service over links.
     pub fn new(core: Core, links: Links) -> Self {
         let classic = Classic::new(core.clone());
-        Self { core, links, classic, awaited: Arc::default(), link_ups: broadcast::Sender::new(LINK_UPS) }
+        let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
+        Self { core, links, classic, awaited: Arc::default(), link_ups, mail_forgotten }
     }
 
     /// Classic federation.
@@ -124,6 +127,21 @@ impl Peers {
     /// The servers with which a stream comes up, from now on.
     pub fn link_ups(&self) -> broadcast::Receiver<OwnedServerName> {
         self.link_ups.subscribe()
+    }
+
+    /// The servers whose mail is to be offered again, from now on.
+    pub fn mail_forgotten(&self) -> broadcast::Receiver<OwnedServerName> {
+        self.mail_forgotten.subscribe()
+    }
+
+    /// How many bytes of items can be offered to a server's mailboxes; none: it is not reached over any.
+    pub fn mail_room(&self, server: &ServerName) -> Option<usize> {
+        self.links.mail_of(server).map(|mail| mail.room)
+    }
+
+    /// Offers items to a server's mailboxes.
+    pub async fn post(&self, server: &ServerName, items: Vec<Offered>) {
+        self.links.post(server, items).await;
     }
 
     /// Asks a server something that carries no event. Inside a link there is no X-Matrix: the link names who asks
@@ -274,6 +292,11 @@ impl Peers {
                         let _ = self.link_ups.send(server);
                     }
                 }
+                Ok(Event::MailForgotten { peer }) => {
+                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
+                        let _ = self.mail_forgotten.send(server);
+                    }
+                }
                 Ok(Event::KeyDocument { peer }) => {
                     if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
                         self.take_link_document(&server).await?;
@@ -282,7 +305,9 @@ impl Peers {
                 Ok(Event::Alarm { alarm }) => {
                     tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
                 }
-                Ok(Event::Pending { .. } | Event::LinkDown { .. } | Event::ContactFailed { .. }) => {}
+                Ok(
+                    Event::Pending { .. } | Event::Mail { .. } | Event::LinkDown { .. } | Event::ContactFailed { .. },
+                ) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.reconcile().await?,
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             }

@@ -42,6 +42,8 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("catch-up", node.catch_up(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("mail", node.mail.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("key packs", node.tend_key_packs(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("introductions", node.introductions.work(token).await) });

@@ -6,20 +6,28 @@ mod held;
 mod inbound;
 mod intro;
 mod links;
+mod mail;
 mod outbound;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millpond_mailbox::contact_link::ContactLink;
+use millpond_mailbox::host_key::HostKey;
+use millpond_mailbox::host_link::HostLink;
 use millpond_mailbox::introduction::Introduction;
 use millpond_mailbox::key_document::KeyDocument;
 use millpond_mailbox::link::StreamOwner;
 use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
+use millpond_mailbox::schedule::Mode;
 use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::session::Offered;
+use millpond_mailbox::stamp::MailboxId;
 use millpond_mailbox::stream::HintTable;
+use millpond_mailbox::token::Grant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::{Error, RouteError};
-use crate::event::{Arrival, Event, LinkInfo};
+use crate::event::{Arrival, Event, LinkInfo, MailboxInfo};
 use crate::gate::{Gate, Hourly};
 use crate::hello::{Hello, RunId};
+use crate::hosts::Hosts;
 use crate::http::body::Budget;
 use crate::http::client::Channel;
 use crate::limits::Limits;
@@ -41,6 +50,7 @@ use crate::transport::{Address, Incoming, Transport};
 use held::Held;
 pub(crate) use held::StreamId;
 pub use intro::OpenedIntro;
+use mail::{Mail, MailDone};
 
 /// What handles and our own tasks ask of the driver.
 pub(crate) enum Command {
@@ -55,6 +65,12 @@ pub(crate) enum Command {
         stream: StreamId,
     },
     Listen {
+        reply: oneshot::Sender<Result<Vec<Address>, Error>>,
+    },
+    ListenAgain {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Addresses {
         reply: oneshot::Sender<Result<Vec<Address>, Error>>,
     },
     Offer {
@@ -98,6 +114,34 @@ pub(crate) enum Command {
         peer: NodeName,
         reply: oneshot::Sender<Result<KeyDocument, Error>>,
     },
+    /// Items for a peer's mailboxes.
+    Post {
+        to: NodeName,
+        items: Vec<Offered>,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    AddMailbox {
+        link: HostLink,
+        leave: Grant,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Mailboxes {
+        reply: oneshot::Sender<Result<Vec<MailboxInfo>, Error>>,
+    },
+    LeaveHost {
+        host: HostKey,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A host says that something has come.
+    Announced {
+        mailbox: MailboxId,
+    },
+    /// A peer has posted stamps on a stream.
+    Stamps {
+        link: LinkId,
+        body: Bytes,
+        reply: oneshot::Sender<bool>,
+    },
     /// A peer said hello on a stream that he opened.
     Hello {
         link: LinkId,
@@ -133,6 +177,7 @@ enum Done {
     Accepted(inbound::Accepted),
     Opened(links::Opened),
     Dialled(contact::Dialled),
+    Mail(MailDone),
     Nothing,
 }
 
@@ -149,6 +194,8 @@ pub(crate) struct Parts {
     pub(crate) commands: (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: Tasks,
+    pub(crate) hosts: Option<Hosts>,
+    pub(crate) mode: Mode,
 }
 
 /// The state of the driver.
@@ -178,6 +225,7 @@ pub(crate) struct Driver {
     next_stream: u64,
     run: RunId,
     told: Vec<Address>,
+    mail: Mail,
 }
 
 impl Driver {
@@ -215,6 +263,7 @@ impl Driver {
             next_stream: 0,
             run: RunId::generate(&mut clock::random()),
             told: stored.told,
+            mail: Mail::new(parts.hosts, parts.mode, stored.mail),
         };
         driver.rebuild_hints();
         driver.publish();
@@ -226,9 +275,12 @@ impl Driver {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = self.closing.clone();
+        self.begin_sessions().await;
         loop {
+            let wait = self.mail_wait();
             tokio::select! {
                 () = closing.cancelled() => break,
+                () = wait_for(wait) => self.mail_due().await,
                 Some(command) = self.commands.recv() => self.on_command(command).await,
                 Some(incoming) = self.incoming.recv() => self.on_incoming(incoming),
                 Some(done) = self.work.join_next() => match done {
@@ -246,6 +298,11 @@ impl Driver {
             Command::Lease { to, reply } => self.on_lease(&to, reply),
             Command::Broken { to, stream } => self.on_broken(&to, stream),
             Command::Listen { reply } => respond(reply, self.listen().await),
+            Command::ListenAgain { reply } => {
+                let listened = if self.told.is_empty() { Ok(()) } else { self.listen().await.map(drop) };
+                respond(reply, listened);
+            }
+            Command::Addresses { reply } => respond(reply, Ok(self.addresses())),
             Command::Offer { reply } => respond(reply, self.offer().await),
             Command::Accept { link, reply } => respond(reply, self.accept(&link).await),
             Command::Confirm { peer, reply } => respond(reply, self.confirm(&peer).await),
@@ -256,6 +313,15 @@ impl Driver {
             Command::TakeIntro { carrier, opened, reply } => respond(reply, self.take_intro(&carrier, opened).await),
             Command::SetKeyDocument { document, reply } => respond(reply, self.set_key_document(document)),
             Command::KeyDocument { peer, reply } => respond(reply, self.key_document_of(&peer)),
+            Command::Post { to, items, reply } => {
+                self.post(&to, items).await;
+                respond(reply, Ok(()));
+            }
+            Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply),
+            Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
+            Command::LeaveHost { host, reply } => respond(reply, self.leave_host(host).await),
+            Command::Announced { mailbox } => self.on_announced(mailbox).await,
+            Command::Stamps { link, body, reply } => respond(reply, self.take_stamps(link, &body).await),
             Command::Hello { link, stream, hello, reply } => self.on_hello(link, stream, hello, reply).await,
             Command::Contact { link, stream, message } => self.on_contact(link, stream, message).await,
             Command::StreamEnded { link, stream } => self.on_stream_ended(link, stream),
@@ -268,6 +334,7 @@ impl Driver {
             Done::Accepted(accepted) => self.on_accepted(accepted),
             Done::Opened(opened) => self.on_opened(opened).await,
             Done::Dialled(dialled) => self.on_dialled(dialled),
+            Done::Mail(done) => self.on_mail(done).await,
             Done::Nothing => {}
         }
     }
@@ -323,6 +390,7 @@ impl Driver {
 
     async fn end(mut self) {
         self.commands.close();
+        self.mail.stop().await;
         self.links.values_mut().for_each(Held::close);
         self.work.shutdown().await;
         self.tasks.end(GRACE).await;
@@ -330,6 +398,14 @@ impl Driver {
             transport.stop().await;
         }
         drop(self.incoming_sender);
+    }
+}
+
+/// Until a moment, or for ever.
+async fn wait_for(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
+use millpond_mailbox::host_key::HostKey;
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::secrets::LinkId;
 use millpond_mailbox::time::UnixMillis;
@@ -67,6 +68,42 @@ pub struct LinkInfo {
     pub last_seen: Option<UnixMillis>,
     /// Which route the open stream takes; none while nothing is open.
     pub route: Option<&'static str>,
+    /// How it stands over mailboxes; none while it is not carried by them.
+    pub mail: Option<MailInfo>,
+}
+
+/// How a link stands over mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailInfo {
+    /// Bytes of items that can be offered now.
+    pub room: usize,
+    /// Frames that the peer has not acknowledged.
+    pub unacknowledged: usize,
+    /// Something is being put into its mailboxes, or is about to be.
+    pub busy: bool,
+    /// Stamps that we hold for the peer's mailboxes.
+    pub stamps: usize,
+    /// Nothing is sent until the peer is heard: 30 days without a word.
+    pub dormant: bool,
+    /// When the peer was last heard.
+    pub last_heard: Option<UnixMillis>,
+}
+
+/// A mailbox of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailboxInfo {
+    /// Its host.
+    pub host: HostKey,
+    /// For what comes after a restore, or months.
+    pub recovery: bool,
+    /// Out of use; read until it closes.
+    pub draining: bool,
+    /// When it was made.
+    pub opened: UnixMillis,
+    /// The host announces what comes, on an open connection.
+    pub listening: bool,
+    /// When it was last read.
+    pub read: Option<UnixMillis>,
 }
 
 impl LinkInfo {
@@ -109,6 +146,16 @@ pub enum Event {
     /// A peer showed a newer key document. `Overlay::key_document` has it.
     KeyDocument {
         /// Whose it is.
+        peer: NodeName,
+    },
+    /// Something of a peer came out of a mailbox and is staged.
+    Mail {
+        /// The node at the other end.
+        peer: NodeName,
+    },
+    /// What was offered to a peer's mailboxes and is not under way is forgotten: it is to be offered again.
+    MailForgotten {
+        /// The node at the other end.
         peer: NodeName,
     },
     /// Something that the user must know about.

@@ -3,6 +3,7 @@
 use millpond_mailbox::identity::IdentityKey;
 use millpond_mailbox::key_document::{KeyDocument, Verdict};
 use millpond_mailbox::name::NodeName;
+use millpond_mailbox::signing_key::SigningKey;
 use millpond_mailbox::xwing::XWingSecret;
 
 use crate::error::Error;
@@ -15,6 +16,8 @@ pub struct Me {
     pub key_document: KeyDocument,
     /// Opens introductions to this node.
     pub intro_secret: XWingSecret,
+    /// Signs what contacts are told of our hosts; its public half is in the key document.
+    pub signing: SigningKey,
 }
 
 impl Me {

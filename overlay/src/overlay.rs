@@ -7,10 +7,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use millpond_mailbox::contact_link::ContactLink;
+use millpond_mailbox::host_key::HostKey;
+use millpond_mailbox::host_link::HostLink;
 use millpond_mailbox::introduction::Introduction;
 use millpond_mailbox::key_document::KeyDocument;
 use millpond_mailbox::name::NodeName;
+use millpond_mailbox::schedule::Mode;
 use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::session::Offered;
+use millpond_mailbox::token::Grant;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Command, Driver, Lease, OpenedIntro, Parts, StreamId};
 use crate::error::{Error, RouteError};
 use crate::event::Arrival;
-use crate::event::{Event, LinkInfo};
+use crate::event::{Event, LinkInfo, MailboxInfo};
+use crate::host_client::HostClient;
+use crate::hosts::Hosts;
 use crate::http::client::{Outcome, outbound};
 use crate::limits::Limits;
 use crate::me::Me;
@@ -72,6 +79,8 @@ pub async fn start(
         commands: (commands.clone(), command_receiver),
         closing: closing.clone(),
         tasks: tasks.clone(),
+        hosts: config.hosts.map(Hosts::new),
+        mode: config.mode,
     })
     .await?;
     let driver = Mutex::new(Some(tokio::spawn(driver.run())));
@@ -94,6 +103,10 @@ pub struct Config {
     pub limits: Limits,
     /// A mailbox host that takes the streams which are meant for it. Who started it also stops it.
     pub host: Option<Relay>,
+    /// The way to mailbox hosts; none: there are no mailboxes.
+    pub hosts: Option<HostClient>,
+    /// How it reaches its hosts.
+    pub mode: Mode,
 }
 
 impl Overlay {
@@ -165,6 +178,22 @@ impl Overlay {
         self.ask(|reply| Command::Listen { reply }).await
     }
 
+    /// As `listen`, if this node has listened before: what contacts were told stays true.
+    ///
+    /// # Errors
+    /// As `listen`.
+    pub async fn listen_again(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::ListenAgain { reply }).await
+    }
+
+    /// Where this node listens now.
+    ///
+    /// # Errors
+    /// When the overlay has stopped.
+    pub async fn addresses(&self) -> Result<Vec<Address>, Error> {
+        self.ask(|reply| Command::Addresses { reply }).await
+    }
+
     /// Makes a contact link with this node's present addresses, listening first if nothing listens yet. Whoever gets the link can answer it once; the
     /// answer comes as `Event::Pending`.
     ///
@@ -189,6 +218,39 @@ impl Overlay {
     /// When no such node waits, or the store fails.
     pub async fn confirm(&self, peer: &NodeName) -> Result<(), Error> {
         self.ask(|reply| Command::Confirm { peer: peer.clone(), reply }).await
+    }
+
+    /// Offers items to the mailboxes of a linked node. Each is named by a handle; `LinkStore::commit_delivery` says which the peer has staged. What was
+    /// offered before is known. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// When the overlay has stopped. Without a session with that node nothing happens.
+    pub async fn post(&self, to: &NodeName, items: Vec<Offered>) -> Result<(), Error> {
+        self.ask(|reply| Command::Post { to: to.clone(), items, reply }).await
+    }
+
+    /// Makes a mailbox at a host, with the leave of its operator, and tells contacts of it. Not to be dropped half-way: the leave is good once.
+    ///
+    /// # Errors
+    /// When the host cannot be reached or refuses, or there are two mailboxes already.
+    pub async fn add_mailbox(&self, link: HostLink, leave: Grant) -> Result<(), Error> {
+        self.ask(|reply| Command::AddMailbox { link, leave, reply }).await
+    }
+
+    /// Our mailboxes.
+    ///
+    /// # Errors
+    /// When the overlay has stopped.
+    pub async fn mailboxes(&self) -> Result<Vec<MailboxInfo>, Error> {
+        self.ask(|reply| Command::Mailboxes { reply }).await
+    }
+
+    /// Takes the mailboxes at a host out of use; they are read until they close.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn leave_host(&self, host: HostKey) -> Result<(), Error> {
+        self.ask(|reply| Command::LeaveHost { host, reply }).await
     }
 
     /// Ends a link by its id, also one whose peer is not known yet: an offer, or a contact that was never reached.

@@ -2,6 +2,11 @@
 //! all. What is inside is the overlay's own affair.
 
 use futures::future::BoxFuture;
+use millpond_mailbox::item::Item;
+use millpond_mailbox::name::NodeName;
+use millpond_mailbox::session::Handle;
+
+use crate::event::LinkClass;
 
 /// Where links and settings are kept. Records hold secrets: the store must be as private as the key files.
 pub trait LinkStore: Send + Sync + 'static {
@@ -11,6 +16,23 @@ pub trait LinkStore: Send + Sync + 'static {
     /// Makes all changes in one transaction, and returns when they are durable: bytes that depend on them leave only afterwards. Not dropped half-way
     /// by the overlay.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// As `commit`, and in the same transaction stages what arrived out of a mailbox and forgets what the peer has staged: it is acknowledged, and deleted
+    /// at its host, once this returns.
+    fn commit_delivery(&self, changes: Vec<Change>, delivery: Delivery) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// What came out of mailboxes, and what arrived at the peer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The node at the other end.
+    pub peer: NodeName,
+    /// What the link allows it.
+    pub class: LinkClass,
+    /// Items of the peer, in the order in which they are to be worked off.
+    pub arrived: Vec<Item>,
+    /// Items of ours that the peer has staged durably (R2), or whose time is over: their rows can go.
+    pub done: Vec<Handle>,
 }
 
 /// The name of a record, unique within the store.
@@ -29,6 +51,16 @@ pub enum RecordKind {
     Link,
     /// A setting of the overlay itself, such as the addresses told to contacts last time.
     Setting,
+    /// A mailbox of ours.
+    Mailbox,
+    /// A stamp for a mailbox of ours that is out.
+    Serial,
+    /// A row of the session of a link over mailboxes.
+    Session,
+    /// The box of an offer, to be left at hosts.
+    Box,
+    /// Tokens that are left at a host.
+    Tokens,
 }
 
 impl RecordKind {
@@ -37,12 +69,18 @@ impl RecordKind {
         match self {
             Self::Link => 1,
             Self::Setting => 2,
+            Self::Mailbox => 3,
+            Self::Serial => 4,
+            Self::Session => 5,
+            Self::Box => 6,
+            Self::Tokens => 7,
         }
     }
 
     /// The kind with this number, if there is one.
     pub fn from_tag(tag: u8) -> Option<Self> {
-        [Self::Link, Self::Setting].into_iter().find(|kind| kind.tag() == tag)
+        let all = [Self::Link, Self::Setting, Self::Mailbox, Self::Serial, Self::Session, Self::Box, Self::Tokens];
+        all.into_iter().find(|kind| kind.tag() == tag)
     }
 }
 
@@ -76,7 +114,8 @@ pub struct StoreError {
 /// them: two nodes with one state of a link would seal two things under one key.
 pub fn backed_up(record: &Record) -> Option<Record> {
     match record.key.kind {
-        RecordKind::Link => None,
+        RecordKind::Link | RecordKind::Session | RecordKind::Mailbox | RecordKind::Serial => None,
+        RecordKind::Box | RecordKind::Tokens => None,
         // Addresses of the machine that the backup is of; another one finds its own.
         RecordKind::Setting => None,
     }

@@ -190,6 +190,8 @@ tables! {
     INBOX: u64 => StagedPdu;
     /// Transactions of peers that were staged: (origin, transaction id), with the time in ms.
     INBOX_TXNS: (OwnedServerName, String) => u64;
+    /// Items out of mailboxes that are not worked off yet, in the order of their commits.
+    MAIL_IN: u64 => MailIn;
     /// What is owed to each destination: (destination, position).
     OUTBOX: (OwnedServerName, u64) => OutboxItem;
 }

@@ -17,4 +17,6 @@ pub enum Topic {
     Inbox,
     /// Key packs of local users may have to be made anew.
     KeyPacks,
+    /// There are new items out of mailboxes.
+    Mail,
 }

@@ -3,10 +3,14 @@
 equal, and `millpond check` must find nothing. A failed send means "unknown" to a client: it repeats the request with the same TxnId, as the
 specification has it. Standard library only.
 
-usage: kill_test.py [--messages N] [--kills N] [--seed N]     N messages from each side, N kills of each node"""
+With --mailboxes there is no direct link: everything goes through mailboxes at two hosts, which are killed as well; at the end the disk of one host
+is wiped, and what is written then still arrives.
+
+usage: kill_test.py [--messages N] [--kills N] [--seed N] [--mailboxes]     N messages from each side, N kills of each process"""
 import argparse, collections, random, sys, threading, time
 
 from millpond_node import CLIENT, Failed, Run, link, quote, until
+from relay_host import Relay, mailboxes
 
 PASSWORD = "a password for the kill test"
 RETRY_S = 0.05       # between two attempts of a client whose node is gone
@@ -113,6 +117,36 @@ def killer(side, rng, kills, messages, done):
         side.node.start()
 
 
+def relay_killer(relay, rng, kills, done, stop):
+    """Kills a host now and then while messages flow."""
+    for _ in range(kills):
+        if stop.wait(rng.uniform(0.5, 3)) or done.is_set():
+            break
+        relay.kill()
+        time.sleep(rng.uniform(0, 1))
+        relay.start()
+
+
+def wiped(sides, room, relays):
+    """One host comes back without its disk: what is written now goes by the other one."""
+    relays[0].kill()
+    relays[0].wipe()
+    relays[0].start()
+    ok("the disk of one host is wiped")
+    for side in sides:
+        for number in range(10):
+            body = f"{side.user} after the wipe {number}"
+            path = f"{CLIENT}/rooms/{quote(room)}/send/m.room.message/{side.user}-wiped-{number}"
+            side.answered[body] = side.patiently("PUT", path, {"msgtype": "m.text", "body": body})["event_id"]
+    everything = {body for side in sides for body in side.answered}
+    for side in sides:
+        def missing():
+            side.sync_once(room)
+            return everything - {body for _, body in side.synced}
+        until(f"{side.user} sees what was written after the wipe", lambda: not missing(), SETTLE_S)
+        ok(f"{side.user} sees what was written after the wipe")
+
+
 def meet(a, b):
     """Alice's room with Bob in it."""
     body = {"preset": "private_chat", "name": "kill test", "invite": [b.id]}
@@ -126,7 +160,7 @@ def meet(a, b):
     return room
 
 
-def storm(sides, room, options, rng):
+def storm(sides, room, options, rng, relays=()):
     """Both write, both follow, both are killed, all at once. Returns when all has been written and both nodes are up."""
     started, done, workers, followers = time.monotonic(), threading.Event(), [], []
     for side in sides:
@@ -134,11 +168,17 @@ def storm(sides, room, options, rng):
         workers.append(threading.Thread(target=side.guarded, args=(side.write, room, options.messages)))
         workers.append(threading.Thread(target=side.guarded, args=(killer, side, own, options.kills, options.messages, done)))
         followers.append(threading.Thread(target=side.guarded, args=(side.follow, room, done)))
-    for thread in workers + followers:
+    stop = threading.Event()
+    hosts = [threading.Thread(target=sides[0].guarded, args=(relay_killer, relay, random.Random(rng.getrandbits(64)), options.kills, done, stop))
+             for relay in relays]
+    for thread in workers + followers + hosts:
         thread.start()
     while any(thread.is_alive() for thread in workers):
         time.sleep(0.05)
         fail_with_the_first(sides, done)
+    stop.set()
+    for thread in hosts:
+        thread.join()
     everything = {body for side in sides for body in side.answered}
     print(f"written after {time.monotonic() - started:.0f} s", flush=True)
     try:
@@ -194,17 +234,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--mailboxes", action="store_true")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args()
     print(f"seed {options.seed}: {options.messages} messages from each side, {options.kills} kills of each node", flush=True)
     rng, started = random.Random(options.seed), time.monotonic()
     with Run() as run:
         sides = [Side(run.node("one"), "alice"), Side(run.node("two"), "bob")]
+        relays = [Relay(f"relay-{n}", run.folder).start() for n in (1, 2)] if options.mailboxes else []
+        for side in sides:
+            if relays:
+                mailboxes(side.node, relays)
         link(*run.nodes)
+        run.nodes.extend(relays)
         room = meet(*sides)
         ok("linked, both in the room")
-        storm(sides, room, options, rng)
+        storm(sides, room, options, rng, relays)
         judge(sides, room)
+        if relays:
+            wiped(sides, room, relays)
+            judge(sides, room)
         for side in sides:
             side.node.stop()
             side.node.cli("check")

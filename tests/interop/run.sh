@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|two|three|kill|demo|synapse]...        without arguments: all of them
-# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
+# usage: run.sh [nio|js|two|three|kill|mailbox|demo|synapse]...        without arguments: all of them
+# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS and
+# MAILBOX_KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -89,13 +90,18 @@ suite_js() { install_js; cd "$cache/js"; one_node node "$here/js_smoke.mjs"; }
 suite_two() { install_python; "$python" "$here/two_nodes.py"; }
 suite_three() { install_python; "$python" "$here/three_nodes.py"; }
 suite_kill() { python3 "$here/kill_test.py" ${KILL_ARGS:-}; }
+suite_mailbox() {
+    install_python
+    "$python" "$here/mailbox_nodes.py"
+    python3 "$here/kill_test.py" --mailboxes ${MAILBOX_KILL_ARGS:---messages 100 --kills 3}
+}
 suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill demo synapse
+[ $# -gt 0 ] || set -- nio js two three kill mailbox demo synapse
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill, demo or synapse"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill, mailbox, demo or synapse"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.

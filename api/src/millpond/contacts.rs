@@ -40,7 +40,16 @@ pub(super) fn shown(contact: &Contact) -> Value {
         LinkClass::Room => "room",
     };
     let name = contact.name.as_ref().map(|name| name.as_str());
-    json!({ "name": name, "state": state, "class": class, "route": contact.route })
+    let mail = contact.mail.map(|mail| {
+        json!({
+            "unacknowledged": mail.unacknowledged,
+            "busy": mail.busy,
+            "stamps": mail.stamps,
+            "dormant": mail.dormant,
+            "last_heard_ms": mail.last_heard.map(|at| at.0),
+        })
+    });
+    json!({ "name": name, "state": state, "class": class, "route": contact.route, "mail": mail })
 }
 
 pub(super) async fn link(State(node): State<NodeHandle>) -> Response {

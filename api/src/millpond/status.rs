@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 use millpond_node::{Error, NodeHandle};
 use serde_json::{Value, json};
 
-use super::{answer, contacts};
+use super::{answer, contacts, mailboxes};
 
 pub(super) async fn get(State(node): State<NodeHandle>) -> Response {
     answer(status(&node).await)
@@ -28,5 +28,6 @@ async fn status(node: &NodeHandle) -> Result<Value, Error> {
         "accounts": node.accounts.list()?.len(),
         "rooms": rooms,
         "contacts": contacts,
+        "mailboxes": node.links.mailboxes().await?.iter().map(mailboxes::shown).collect::<Vec<_>>(),
     }))
 }

@@ -19,6 +19,7 @@ pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod contact;
 pub(crate) mod export;
+pub(crate) mod mailbox;
 pub(crate) mod media;
 pub(crate) mod purge;
 pub(crate) mod status;

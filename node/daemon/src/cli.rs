@@ -34,6 +34,13 @@ enum Command {
         #[command(subcommand)]
         command: Option<admin::contact::Command>,
     },
+    /// Where this node's mail waits while it sleeps
+    Mailbox {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: admin::mailbox::Command,
+    },
     /// Show what the running node is doing
     Status {
         #[command(flatten)]
@@ -131,6 +138,7 @@ impl Cli {
             Some(Command::Run(settings)) => run::run(*settings),
             Some(Command::Account { place, command }) => admin::account::run(&place, command),
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
+            Some(Command::Mailbox { place, command }) => admin::mailbox::run(&place, command),
             Some(Command::Status { place }) => admin::status::run(&place),
             Some(Command::Backup { place, file, without_media }) => admin::backup::backup(&place, &file, without_media),
             Some(Command::Restore { place, file }) => admin::backup::restore(&place, &file),

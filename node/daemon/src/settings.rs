@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Direct, Registration, Turn},
+    config::{Config, Direct, MailMode, Registration, Turn},
     egress::Network,
     history::retention,
     media::Keep,
@@ -87,6 +87,9 @@ pub(crate) struct Settings {
     /// Host mailboxes for your contacts on this device: `millpond relay token` makes tokens for them [default: false]
     #[arg(long, env = "MILLPOND_HOST_MAILBOXES", value_name = "true|false")]
     pub(crate) host_mailboxes: Option<bool>,
+    /// How mailboxes are used: `instant` keeps a stream to each open, `paced` polls and sends at random times [default: instant]
+    #[arg(long, env = "MILLPOND_MODE", value_enum)]
+    pub(crate) mode: Option<Pace>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -140,6 +143,16 @@ pub(crate) enum Who {
     Open,
     /// Nobody: use `millpond account create`
     Closed,
+}
+
+/// How mailboxes are used.
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pace {
+    /// What comes is there in seconds
+    Instant,
+    /// About once a minute, so that a host sees neither when something is written nor when it is read
+    Paced,
 }
 
 /// Settings with everything decided.
@@ -201,6 +214,10 @@ impl Settings {
             age_ms: set.remote_media_days.map(days),
             bytes: set.remote_media_mib.map(|mib| bytes("remote-media-mib", mib)).transpose()?,
         };
+        node.mail_mode = match set.mode.unwrap_or(Pace::Instant) {
+            Pace::Instant => MailMode::Instant,
+            Pace::Paced => MailMode::Paced { mains: true },
+        };
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
         let (names, classic) = set.classic()?;
@@ -238,6 +255,7 @@ impl Settings {
             classic_notaries,
             overlay_rooms,
             host_mailboxes,
+            mode,
             turn_uris,
             turn_secret,
             room_retention,

@@ -1,12 +1,16 @@
 //! The overlay's records as rows of our database: durable before the bytes that depend on them leave.
 
 use futures::{FutureExt, future::BoxFuture};
-use millpond_overlay::{Change, LinkStore, Record, RecordKey, RecordKind, StoreError};
+use millpond_overlay::{Change, Delivery, LinkClass, LinkStore, Record, RecordKey, RecordKind, StoreError};
 use millpond_store::{
-    Store, job,
+    Store, Topic, WriteTxn, job,
     key::{AsKey, Key},
+    rows::MailIn,
     tables,
 };
+use ruma::OwnedServerName;
+
+use crate::outbox::posted;
 
 /// A [`LinkStore`] over the node's database.
 pub(super) struct LinkRows {
@@ -37,20 +41,48 @@ impl LinkStore for LinkRows {
     }
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let write = job(|_| Ok::<_, std::convert::Infallible>(()), move |(), txn| apply(txn, &changes));
+        async move { self.store.write(write).await.map(|_| ()).map_err(failed) }.boxed()
+    }
+
+    fn commit_delivery(&self, changes: Vec<Change>, delivery: Delivery) -> BoxFuture<'_, Result<(), StoreError>> {
+        let Ok(peer) = OwnedServerName::try_from(delivery.peer.as_str()) else {
+            return self.commit(changes);
+        };
+        let contact = delivery.class == LinkClass::Contact;
+        let arrived: Vec<MailIn> = delivery
+            .arrived
+            .iter()
+            .map(|item| MailIn { peer: peer.clone(), contact, kind: item.kind(), body: item.body() })
+            .collect();
         let write = job(
             |_| Ok::<_, std::convert::Infallible>(()),
             move |(), txn| {
-                for change in &changes {
-                    match change {
-                        Change::Put(record) => txn.put(tables::LINKS, row_key(&record.key), &record.bytes)?,
-                        Change::Remove(key) => drop(txn.remove(tables::LINKS, row_key(key))?),
-                    }
+                apply(txn, &changes)?;
+                for item in &arrived {
+                    let position = txn.next_position().0;
+                    txn.put(tables::MAIL_IN, position, item)?;
+                    txn.touch(Topic::Mail);
                 }
+                posted(txn, &peer, &delivery.done)?;
+                txn.touch(Topic::Outbox(peer.clone()));
+                // Wakes the outbox even where nothing else takes a position.
+                txn.next_position();
                 Ok(())
             },
         );
         async move { self.store.write(write).await.map(|_| ()).map_err(failed) }.boxed()
     }
+}
+
+fn apply(txn: &mut WriteTxn<'_>, changes: &[Change]) -> Result<(), millpond_store::Error> {
+    for change in changes {
+        match change {
+            Change::Put(record) => txn.put(tables::LINKS, row_key(&record.key), &record.bytes)?,
+            Change::Remove(key) => drop(txn.remove(tables::LINKS, row_key(key))?),
+        }
+    }
+    Ok(())
 }
 
 /// A record as its row stands in the file.

@@ -109,6 +109,8 @@ impl Outbox {
                     return Ok(Some(Batch::Invite { position, event }));
                 }
                 OutboxItem::Invite(_) => break,
+                // An answer goes the way of its question; who is there in person asks again.
+                OutboxItem::Response(_) => {}
                 OutboxItem::Pdu(_) if pdus.len() == MAX_PDUS => break,
                 OutboxItem::Edu(_) if edus.len() == MAX_EDUS => break,
                 _ if bytes > MAX_BYTES => break,
@@ -157,10 +159,10 @@ fn txn_id(pdus: &[AnyPdu], rest: &Rest, typing: &TypingEdus) -> Result<String, E
 }
 
 /// The linked servers of a room, each with the position since which it is.
-type Linked = Vec<(OwnedServerName, u64)>;
+pub(super) type Linked = Vec<(OwnedServerName, u64)>;
 
 /// The servers of a room that we serve ourselves, us included: who was linked when the event was written has it owed.
-fn served_in(
+pub(super) fn served_in(
     view: View<'_>,
     room: RoomShort,
     position: Option<i64>,

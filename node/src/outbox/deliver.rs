@@ -85,6 +85,13 @@ impl Outbox {
         }
     }
 
+    /// An invite for a mailbox; `whole`: with its room.
+    pub(super) fn invite_request(&self, event: EventShort, whole: bool) -> Result<Request<Bytes>, Error> {
+        let mut invite = self.invite(event)?;
+        invite.snapshot = invite.snapshot.filter(|_| whole);
+        invite.over_link().map_err(Error::internal)
+    }
+
     fn invite(&self, event: EventShort) -> Result<Invite, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();

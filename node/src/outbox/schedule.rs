@@ -92,6 +92,11 @@ impl Schedule {
             .collect()
     }
 
+    /// The destinations that were tried in vain since they were last heard: what is owed to them may go another way.
+    pub fn away(&self) -> Vec<OwnedServerName> {
+        self.destinations.iter().filter(|(_, d)| d.failures > 0).map(|(server, _)| server.clone()).collect()
+    }
+
     /// When to ask again although nothing has happened.
     pub fn next_wake_ms(&self) -> Option<u64> {
         let waiting = self.destinations.values().filter(|d| d.work && !d.sending);

@@ -54,7 +54,12 @@ const AWAKE: Duration = Duration::from_secs(3);
 impl Peers {
     /// Whether a stream with a server is open, or opens now.
     pub(crate) async fn is_awake(&self, server: &ServerName) -> bool {
-        self.is_connected(server) || self.links.connect(server, AWAKE).await.is_ok()
+        self.is_there(server, AWAKE).await
+    }
+
+    /// Whether a stream with a server is open, or opens within a time.
+    pub(crate) async fn is_there(&self, server: &ServerName, patience: Duration) -> bool {
+        self.is_connected(server) || self.links.connect(server, patience).await.is_ok()
     }
 }
 

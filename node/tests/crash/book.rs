@@ -131,6 +131,7 @@ fn owed(view: View<'_>, server: &ruma::ServerName) -> Vec<String> {
     rows.map(|row| match row.unwrap().1 {
         OutboxItem::Pdu(event) | OutboxItem::Invite(event) => rows::event_id(view, event).unwrap().to_string(),
         OutboxItem::Edu(_) => "edu".to_owned(),
+        OutboxItem::Response(_) => "response".to_owned(),
     })
     .collect()
 }

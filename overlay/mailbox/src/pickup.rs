@@ -45,6 +45,13 @@ pub fn box_id(contact: &ContactLink) -> BoxId {
     BoxId(contact.s0().box_id())
 }
 
+/// Where the box lies that a contact link was pasted for, until it is opened.
+#[must_use]
+pub fn wanted_box(link: &Link) -> Option<BoxId> {
+    let waits = link.role() == Role::Answerer && link.phase() == Phase::Added;
+    link.s0().filter(|_| waits).map(|s0| BoxId(s0.box_id()))
+}
+
 /// The box of an offer that nobody has answered, to be left at hosts: its id and its bytes, as long as an L envelope. Make it once
 /// and keep it: two different boxes of one offer would make two links. `None`: there is no such offer any more.
 #[must_use]

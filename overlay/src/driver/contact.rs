@@ -6,6 +6,7 @@ use millpond_mailbox::contact_link::ContactLink;
 use millpond_mailbox::link::{Effect, Link, Own, Phase};
 use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
+use millpond_mailbox::rand_core::Rng;
 use millpond_mailbox::secrets::LinkId;
 use millpond_mailbox::way::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,13 +36,17 @@ impl Driver {
         if self.links.values().filter(|held| held.link.phase() == Phase::Offered).count() >= limit {
             return Err(Error::Full { what: "open contact links; forget one, or wait until one expires", limit });
         }
-        if self.addresses().is_empty() {
+        let intro = self.intro();
+        // With mailboxes nothing need listen; who listens anyway is found directly as well.
+        if self.addresses().is_empty() && intro.ways.is_empty() {
             self.listen().await?;
         }
-        let ways = self.ways();
-        let (link, shown) = Link::offer(&self.own(&ways), clock::now(), &mut clock::random())
+        let mut ways = intro.ways.clone();
+        ways.extend(self.ways());
+        ways.truncate(MAX_WAYS);
+        let (link, shown) = Link::offer(&self.own_with(&ways, &intro.stamps), clock::now(), &mut clock::random())
             .map_err(|error| contact("make a contact link", &error))?;
-        self.insert(link).await?;
+        self.offer_over_hosts(link, intro).await?;
         Ok(shown)
     }
 
@@ -56,7 +61,11 @@ impl Driver {
             }
             let link = Link::add(shown, self.me.name().identity_key(), clock::now())
                 .map_err(|error| contact("add the contact", &error))?;
-            self.insert(link).await?;
+            let kept = Kept { claim: Some(claim()), ..Kept::default() };
+            self.save(vec![Held::record(&link, &kept)], "store the new link").await?;
+            self.links.insert(id, Held { kept, ..Held::new(link) });
+            self.rebuild_hints();
+            self.publish();
         }
         self.contact_now(id);
         Ok(id)
@@ -87,7 +96,12 @@ impl Driver {
     }
 
     pub(super) fn own<'a>(&'a self, ways: &'a [Way]) -> Own<'a> {
-        Own { identity: &self.me.identity, key_document: &self.me.key_document, ways, stamps: &[] }
+        self.own_with(ways, &[])
+    }
+
+    /// As `own`, with stamps for our mailboxes.
+    pub(super) fn own_with<'a>(&'a self, ways: &'a [Way], stamps: &'a [Vec<u8>]) -> Own<'a> {
+        Own { identity: &self.me.identity, key_document: &self.me.key_document, ways, stamps }
     }
 
     /// Dials the peer for first contact, unless a stream for it is open or being dialled.
@@ -98,6 +112,13 @@ impl Driver {
         }
         let knock = Knock { link: held.link.clone(), kind: KnockKind::FirstContact };
         let (candidates, limits) = (self.candidates(held), self.limits.clone());
+        if candidates.is_empty() {
+            if let Some(held) = self.links.get_mut(&id) {
+                held.retry.later();
+                held.fail_waiters(RouteError::Unreachable);
+            }
+            return self.take_box_now(id);
+        }
         self.work
             .spawn(async move { Done::Dialled(Dialled { link: id, result: reach(candidates, knock, limits).await }) });
         if let Some(held) = self.links.get_mut(&id) {
@@ -118,6 +139,7 @@ impl Driver {
                 held.retry.later();
                 held.fail_waiters(error.clone());
                 self.emit(Event::ContactFailed { id: dialled.link, error });
+                self.take_box_now(dialled.link);
             }
         }
     }
@@ -180,6 +202,7 @@ impl Driver {
             self.keep(id, link, kept).await?;
             self.rebuild_hints();
         }
+        let established = effects.iter().any(|effect| matches!(effect, Effect::Established { .. }));
         for effect in effects {
             match effect {
                 Effect::Persist => {}
@@ -194,6 +217,9 @@ impl Driver {
                 }
                 Effect::Expired => self.drop_link(id).await?,
             }
+        }
+        if established {
+            Box::pin(self.begin_sessions()).await;
         }
         self.publish();
         Ok(())
@@ -292,5 +318,12 @@ impl Talk {
 const MAX_MESSAGES: usize = 16;
 /// Messages that may wait for a stream.
 const MESSAGES: usize = 8;
+/// Random bytes with which a box is taken.
+fn claim() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    clock::random().fill_bytes(&mut bytes);
+    bytes
+}
+
 /// Of a contact link.
 const MAX_WAYS: usize = millpond_mailbox::way::MAX_WAYS;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Waiter;
+use super::mail::rows;
 use crate::error::{Error, RouteError};
 use crate::event::{LinkClass, LinkInfo, LinkState};
 use crate::gate::Place;
@@ -45,6 +46,8 @@ pub(super) struct Held {
     pub(super) retry: Retry,
     /// A stream is being dialled for those in `Outbound::Opening`.
     pub(super) opening: bool,
+    /// A host is being asked for the box of the contact link.
+    pub(super) taking: bool,
     /// Cuts off the streams that the peer opened.
     pub(super) cut: CancellationToken,
 }
@@ -55,6 +58,10 @@ pub(super) struct Kept {
     pub(super) last_seen: Option<UnixMillis>,
     /// Newer than the one in the peer's bundle.
     pub(super) key_document: Option<Vec<u8>>,
+    /// The hosts of ours that the peer knows, as they were written.
+    pub(super) told: Option<Vec<u8>>,
+    /// With what the box of the contact link is taken, so that a lost answer can be asked for again.
+    pub(super) claim: Option<[u8; 32]>,
 }
 
 /// Our stream to the peer.
@@ -124,6 +131,7 @@ impl Held {
             contact: None,
             retry: Retry::now(),
             opening: false,
+            taking: false,
             cut: CancellationToken::new(),
         }
     }
@@ -171,6 +179,7 @@ impl Held {
             created: self.link.created(),
             last_seen: self.kept.last_seen,
             route: self.route(),
+            mail: None,
         }
     }
 
@@ -181,6 +190,8 @@ impl Held {
             ByteBuf::from(link.to_bytes().to_vec()),
             kept.last_seen,
             kept.key_document.clone().map(ByteBuf::from),
+            kept.told.clone().map(ByteBuf::from),
+            kept.claim.map(|claim| ByteBuf::from(claim.to_vec())),
         );
         let bytes = serde_cbor::to_vec(&stored).expect("writing CBOR to memory does not fail");
         Record { key: link_key(link.id()), bytes }
@@ -245,11 +256,13 @@ impl Held {
 pub(super) struct Loaded {
     pub(super) links: BTreeMap<LinkId, Held>,
     pub(super) told: Vec<Address>,
+    pub(super) mail: rows::Loaded,
 }
 
 pub(super) async fn load(store: &dyn LinkStore) -> Result<Loaded, Error> {
     let records = store.load().await.map_err(|source| Error::Store { doing: "load the links", source })?;
-    let mut loaded = Loaded { links: BTreeMap::new(), told: Vec::new() };
+    let mail = rows::Loaded::read(&records)?;
+    let mut loaded = Loaded { links: BTreeMap::new(), told: Vec::new(), mail };
     for record in records {
         match record.key.kind {
             RecordKind::Link => {
@@ -261,20 +274,23 @@ pub(super) async fn load(store: &dyn LinkStore) -> Result<Loaded, Error> {
                     .map_err(|error| Error::Stored { what: "list of addresses", why: error.to_string() })?;
                 loaded.told = told.iter().filter_map(|bytes| Address::from_bytes(bytes).ok()).collect();
             }
-            RecordKind::Setting => {}
+            _ => {}
         }
     }
     Ok(loaded)
 }
 
 fn parse(bytes: &[u8]) -> Result<Held, String> {
-    let Stored(version, link, last_seen, key_document) =
+    let Stored(version, link, last_seen, key_document, told, claim) =
         serde_cbor::from_slice(bytes).map_err(|error| error.to_string())?;
     if version != VERSION {
         return Err(format!("it has the version {version}"));
     }
     let link = Link::from_bytes(&link).map_err(|error| error.to_string())?;
-    Ok(Held::with(link, Kept { last_seen, key_document: key_document.map(ByteBuf::into_vec) }))
+    let claim = claim.and_then(|claim| claim.into_vec().try_into().ok());
+    let kept =
+        Kept { last_seen, key_document: key_document.map(ByteBuf::into_vec), told: told.map(ByteBuf::into_vec), claim };
+    Ok(Held::with(link, kept))
 }
 
 /// The row of the addresses that contacts were told.
@@ -314,7 +330,14 @@ pub(super) fn best<'a>(links: &'a BTreeMap<LinkId, Held>, peer: &NodeName) -> Op
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored(u8, ByteBuf, Option<UnixMillis>, Option<ByteBuf>);
+struct Stored(
+    u8,
+    ByteBuf,
+    Option<UnixMillis>,
+    Option<ByteBuf>,
+    #[serde(default)] Option<ByteBuf>,
+    #[serde(default)] Option<ByteBuf>,
+);
 
 const VERSION: u8 = 1;
 const TOLD: &[u8] = b"addresses";

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::held::{Inbound, StreamId, class_of};
+use super::mail::stamps::{MAX_STAMPS, STAMPS_PATH};
 use super::{Command, Done, Driver};
 use crate::event::{Arrival, LinkClass};
 use crate::gate::Place;
@@ -160,6 +161,9 @@ impl Answer for PeerService {
             if request.uri().path() == HELLO_PATH {
                 return self.hello(request.body()).await;
             }
+            if self.proven.load(Ordering::Acquire) && request.uri().path() == STAMPS_PATH {
+                return self.stamps(request.into_body()).await;
+            }
             if !self.proven.load(Ordering::Acquire) {
                 return Some(status(StatusCode::FORBIDDEN));
             }
@@ -173,6 +177,15 @@ impl Answer for PeerService {
 }
 
 impl PeerService {
+    async fn stamps(&self, body: Bytes) -> Option<Response<Bytes>> {
+        if body.len() > MAX_STAMPS {
+            return Some(status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Command::Stamps { link: self.link, body, reply }).await.ok()?;
+        Some(status(if answer.await.ok()? { StatusCode::OK } else { StatusCode::BAD_REQUEST }))
+    }
+
     async fn hello(&self, body: &Bytes) -> Option<Response<Bytes>> {
         if body.len() > MAX_HELLO {
             return Some(status(StatusCode::PAYLOAD_TOO_LARGE));

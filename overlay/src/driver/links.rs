@@ -147,6 +147,7 @@ impl Driver {
         if let Err(error) = self.take_hello(id, &hello).await {
             tracing::warn!(%error, "what a peer said at the opening of a stream was not kept");
         }
+        self.give_stamps(id);
         self.seen(id).await;
     }
 
@@ -173,16 +174,30 @@ impl Driver {
             tracing::warn!(%error, "the end of a first contact was not kept");
         }
         self.contact_delivered(id);
+        self.answer_with_stamps(id);
         self.seen(id).await;
+    }
+
+    /// A peer that came to us gets our stamps over a stream of ours.
+    fn answer_with_stamps(&mut self, id: LinkId) {
+        if self.lacks_stamps(id) && self.links.get(&id).is_some_and(|held| matches!(held.outbound, Outbound::Closed)) {
+            if let Some(held) = self.links.get_mut(&id) {
+                held.outbound = Outbound::Opening(Vec::new());
+            }
+            self.open_stream(id);
+        }
     }
 
     /// Keeps the peer's addresses and key document, if they are new.
     async fn take_hello(&mut self, id: LinkId, hello: &Hello) -> Result<(), Error> {
         let Some(held) = self.links.get(&id) else { return Ok(()) };
         let (mut link, mut kept, mut event) = (held.link.clone(), held.kept.clone(), None);
-        let ways: Vec<Way> = hello.addresses().iter().map(way_of).collect();
+        let mut ways: Vec<Way> = hello.addresses().iter().map(way_of).collect();
         let mut changed = false;
         if !ways.is_empty() {
+            // The hosts of its mailboxes are told in another way, and stay.
+            let hosts = link.peer_ways().iter().filter(|way| !matches!(way, Way::Direct(_))).cloned();
+            ways = hosts.chain(ways).take(millpond_mailbox::way::MAX_WAYS).collect();
             let effects = link.set_peer_ways(ways);
             changed = effects.map_err(|error| contact("take the peer's addresses", &error))?.contains(&Effect::Persist);
         }
@@ -275,7 +290,8 @@ impl Driver {
         if ids.is_empty() {
             return Err(Error::Unknown { what: "link", peer: peer.clone() });
         }
-        let removals = ids.iter().map(|id| Change::Remove(held::link_key(*id))).collect();
+        let mut removals: Vec<Change> = ids.iter().map(|id| Change::Remove(held::link_key(*id))).collect();
+        ids.iter().for_each(|id| removals.extend(self.mail_removal(*id)));
         self.commit(removals, "remove the link").await?;
         ids.into_iter().for_each(|id| self.drop_held(id));
         Ok(())
@@ -283,12 +299,15 @@ impl Driver {
 
     /// Ends one link.
     pub(super) async fn drop_link(&mut self, id: LinkId) -> Result<(), Error> {
-        self.commit(vec![Change::Remove(held::link_key(id))], "remove the link").await?;
+        let mut removals = vec![Change::Remove(held::link_key(id))];
+        removals.extend(self.mail_removal(id));
+        self.commit(removals, "remove the link").await?;
         self.drop_held(id);
         Ok(())
     }
 
     fn drop_held(&mut self, id: LinkId) {
+        self.mail.forget(id);
         if let Some(mut held) = self.links.remove(&id) {
             held.fail_waiters(RouteError::NoLink);
             held.cut();
@@ -325,7 +344,8 @@ impl Driver {
 
     /// Shows the present state of all links, and tells who came and went.
     pub(super) fn publish(&mut self) {
-        let now: Arc<[LinkInfo]> = self.links.values().map(Held::info).collect();
+        let info = |held: &Held| LinkInfo { mail: self.mail.info(held.link.id()), ..held.info() };
+        let now: Arc<[LinkInfo]> = self.links.values().map(info).collect();
         let before = self.published.send_replace(now.clone());
         let up = |links: &[LinkInfo]| -> Vec<NodeName> {
             links.iter().filter(|link| link.is_connected()).filter_map(|link| link.peer.clone()).collect()

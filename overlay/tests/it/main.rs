@@ -4,6 +4,7 @@ mod contact;
 mod direct;
 mod hostile;
 mod intro;
+mod mail;
 mod relay;
 mod requests;
 mod restart;

@@ -10,17 +10,21 @@ use futures::future::{BoxFuture, FutureExt};
 use http::{Request, Response, StatusCode};
 use millpond_mailbox::identity::IdentityKey;
 use millpond_mailbox::introduction::Introduction;
+use millpond_mailbox::item::Item;
 use millpond_mailbox::key_document::{DocumentKeys, KeyDocument};
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::rand_core::UnwrapErr;
+use millpond_mailbox::schedule::Mode;
+use millpond_mailbox::session::Handle;
 use millpond_mailbox::signing_key::{Generation, SigningKey};
 use millpond_mailbox::xwing::XWingSecret;
+use millpond_overlay::host_client::{ClientLimits, FreshTransport, HostClient};
 use millpond_overlay::transport::Transport;
 use millpond_overlay::transport::libp2p::{Libp2p, Libp2pConfig};
 use millpond_overlay::transport::memory::MemoryNet;
 use millpond_overlay::{
-    Arrival, Change, Config, Error, Event, INTRO_PATH, Limits, LinkStore, Me, Overlay, Record, RecordKey, RouteError,
-    StoreError, start,
+    Arrival, Change, Config, Delivery, Error, Event, INTRO_PATH, Limits, LinkStore, Me, Overlay, Record, RecordKey,
+    RouteError, StoreError, start,
 };
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
@@ -32,6 +36,10 @@ use tokio::time::{Instant, timeout};
 pub struct MemoryLinks {
     pub rows: Mutex<BTreeMap<RecordKey, Vec<u8>>>,
     pub broken: Mutex<bool>,
+    /// What came out of mailboxes.
+    pub arrived: Mutex<Vec<Item>>,
+    /// What the peers have.
+    pub done: Mutex<Vec<Handle>>,
 }
 
 impl LinkStore for MemoryLinks {
@@ -57,6 +65,16 @@ impl LinkStore for MemoryLinks {
         }
         .boxed()
     }
+
+    fn commit_delivery(&self, changes: Vec<Change>, delivery: Delivery) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            self.commit(changes).await?;
+            self.arrived.lock().extend(delivery.arrived);
+            self.done.lock().extend(delivery.done);
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 /// What stays when a node is restarted.
@@ -66,6 +84,8 @@ pub struct Seed {
     intro: [u8; 32],
     pub links: Arc<MemoryLinks>,
     pub limits: Limits,
+    /// How a connection to mailbox hosts is made.
+    pub hosts: Option<Arc<dyn FreshTransport>>,
 }
 
 impl Seed {
@@ -81,6 +101,7 @@ impl Seed {
             },
             links: Arc::default(),
             limits: Limits::default(),
+            hosts: None,
         }
     }
 
@@ -105,8 +126,10 @@ impl Seed {
             identity: self.identity.clone(),
             key_document: self.document(1),
             intro_secret: XWingSecret::from_bytes(self.intro),
+            signing: self.signing.clone(),
         };
-        let config = Config { me, limits: self.limits.clone(), host: None };
+        let hosts = self.hosts.clone().map(|fresh| HostClient::new(fresh, ClientLimits::default()));
+        let config = Config { me, limits: self.limits.clone(), host: None, hosts, mode: Mode::Instant };
         let (overlay, arrivals) = start(config, self.links.clone(), vec![Box::new(transport)]).await.unwrap();
         let events = overlay.events();
         let mut tasks = JoinSet::new();

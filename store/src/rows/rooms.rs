@@ -5,7 +5,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EventShort, StateGroup};
+use super::{EventShort, MailResponse, StateGroup};
 use crate::value::{Value, cbor_value};
 
 /// What is fixed about a room.
@@ -197,6 +197,8 @@ pub enum OutboxItem {
     Invite(EventShort),
     /// A to-device EDU or another one that must not be lost, as JSON.
     Edu(String),
+    /// The answer to a question that came over mailboxes.
+    Response(MailResponse),
 }
 
 cbor_value!(

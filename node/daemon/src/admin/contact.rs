@@ -40,7 +40,10 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Show => show(&api),
         Command::Add { link } => {
-            eprintln!("Your contact will see the network address of this device.");
+            let by_mail = !list(&api.ask(Method::GET, "mailboxes", None)?, "mailboxes").is_empty();
+            if !by_mail {
+                eprintln!("Your contact will see the network address of this device.");
+            }
             let added = api.ask(Method::POST, "contacts/add", Some(&json!({ "link": link })))?;
             println!("Added: {}. It is ready when the other side has confirmed.", text(&added, "fingerprint"));
             Ok(())
@@ -64,8 +67,16 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
 
 fn show(api: &Api) -> anyhow::Result<()> {
     let made = api.ask(Method::POST, "contacts/link", None)?;
-    eprintln!("Who has this link can be your contact, once, within 14 days - and sees these addresses of this device:");
-    for address in list(&made, "addresses") {
+    let addresses = list(&made, "addresses");
+    match addresses.is_empty() {
+        true => {
+            eprintln!("Who has this link can be your contact, once, within 14 days; he is answered by your mailboxes.")
+        }
+        false => eprintln!(
+            "Who has this link can be your contact, once, within 14 days - and sees these addresses of this device:"
+        ),
+    }
+    for address in addresses {
         eprintln!("  {}", address.as_str().unwrap_or_default());
     }
     if std::io::IsTerminal::is_terminal(&std::io::stdout()) {

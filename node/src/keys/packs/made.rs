@@ -133,6 +133,13 @@ pub struct PackEdus {
     versions: BTreeMap<OwnedUserId, u64>,
 }
 
+impl PackEdus {
+    /// The packs with their versions, which are positions and so name them.
+    pub fn versioned(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.versions.values().copied().zip(self.edus.iter().map(String::as_str))
+    }
+}
+
 /// At most `limit` packs that a destination is owed, each as the keys are now.
 ///
 /// # Errors

@@ -162,10 +162,10 @@ impl Session {
     }
 
     /// Both sides are without stamps, and there is something to say. What the other side used counts only when it arrives; if all
-    /// that is lost too, silence has to do for it.
+    /// that is lost too, silence has to do for it. Who never had any is not stuck: a stream will bring them.
     fn is_stuck(&self, now: UnixMillis) -> bool {
         let wallet = &self.state.wallet;
-        let empty = wallet.credit(Class::S) + wallet.credit(Class::L) == 0;
+        let empty = wallet.had_any() && wallet.credit(Class::S) + wallet.credit(Class::L) == 0;
         let waiting = !self.queue.is_empty() || !self.state.flights.is_empty() || self.state.ack_due.is_some();
         let silent = self.state.last_heard.is_none_or(|heard| now >= heard.after(SILENT));
         let spent = self.state.grants.is_spent() || silent;

@@ -81,6 +81,11 @@ impl Wallet {
         self.purses.iter().map(|purse| purse.count(class)).sum()
     }
 
+    /// Whether the peer has ever given any.
+    pub(super) fn had_any(&self) -> bool {
+        !self.purses.is_empty()
+    }
+
     /// Whether a stamp like this is there.
     pub(super) fn has(&self, choice: Choice<'_>) -> bool {
         self.choose(choice).is_some()

@@ -1,0 +1,62 @@
+//! `millpond mailbox`: where this node's mail waits while it sleeps.
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::json;
+
+use super::{Api, list, text};
+use crate::cli::Place;
+
+/// What to do with mailboxes.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a mailbox at a host; two, at hosts of different people, are what a node should have
+    Add {
+        /// The host's link (`millpond-host:...`)
+        link: String,
+        /// The token that its operator gave you; good once
+        token: String,
+    },
+    /// List the mailboxes
+    List,
+    /// Make a mailbox at another host, and take the one at a host out of use; it is read until it closes
+    Move {
+        /// The host to leave: the beginning of its key, as `list` shows it
+        from: String,
+        /// The other host's link
+        link: String,
+        /// The token of its operator
+        token: String,
+    },
+}
+
+pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
+    let api = match &command {
+        Command::Add { .. } => Api::open_or_make(place)?,
+        _ => Api::open(place)?,
+    };
+    match command {
+        Command::Add { link, token } => {
+            add(&api, &link, &token)?;
+            println!("Made. Contacts hear of it with the next messages.");
+        }
+        Command::List => {
+            for mailbox in list(&api.ask(Method::GET, "mailboxes", None)?, "mailboxes") {
+                let host = text(mailbox, "host").get(..16).unwrap_or_default();
+                let state = if mailbox["in_use"] == true { "in use" } else { "out of use" };
+                println!("{host}  {}, {state}", text(mailbox, "kind"));
+            }
+        }
+        Command::Move { from, link, token } => {
+            api.ask(Method::POST, "mailboxes/leave", Some(&json!({ "host": from })))?;
+            add(&api, &link, &token)?;
+            println!("Moved. What still comes to the old one is read until it closes.");
+        }
+    }
+    Ok(())
+}
+
+fn add(api: &Api, link: &str, token: &str) -> anyhow::Result<()> {
+    api.ask(Method::POST, "mailboxes", Some(&json!({ "link": link, "token": token })))?;
+    Ok(())
+}

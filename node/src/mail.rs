@@ -1,0 +1,229 @@
+//! What comes out of mailboxes: each item was staged in the commit that acknowledges it, and is worked off here, in order
+//! and one at a time for each peer, through the one federation router. What is cut off is done again: transactions and
+//! to-device messages are taken once by their ids, and questions have no second effect.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use data_encoding::BASE32_NOPAD;
+use futures::{StreamExt, stream};
+use http::{Method, Request, Response, header};
+use millpond_mailbox::{
+    item::{self, Item},
+    name::NodeName,
+};
+use millpond_overlay::{Arrival, LinkClass};
+use millpond_store::{
+    Topic, job,
+    rows::{MailIn, MailResponse, OutboxItem},
+    tables,
+};
+use ruma::OwnedServerName;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Core, Error, federation::INTRO_PATH, links::Links};
+
+/// The mail of this node. Cloning is cheap.
+#[derive(Clone)]
+pub struct Mail {
+    core: Core,
+    links: Links,
+}
+
+/// Items that are looked at in one go.
+const BATCH: usize = 256;
+/// Peers whose items are worked off at once.
+const AT_ONCE: usize = 4;
+/// When what could not be done is tried again: nobody else would say that there is room now.
+const RETRY: Duration = Duration::from_secs(5);
+/// The largest answer that travels over mailboxes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// What became of an item.
+enum Done {
+    /// Its row goes; an answer is owed in the same commit.
+    With(Option<MailResponse>),
+    /// It is tried again.
+    Later,
+    /// It is tried again behind what else there is.
+    Behind,
+}
+
+impl Mail {
+    /// The service over links.
+    pub fn new(core: Core, links: Links) -> Self {
+        Self { core, links }
+    }
+
+    /// Works off what comes, until told to stop.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn work(&self, stop: CancellationToken) -> Result<(), Error> {
+        loop {
+            let changed = self.core.notifier().register([Topic::Mail]);
+            let Some(left) = stop.run_until_cancelled(self.work_off()).await else { return Ok(()) };
+            let left = left?;
+            let wait = async {
+                match left {
+                    true => drop(tokio::time::timeout(RETRY, changed.changed()).await),
+                    false => changed.changed().await,
+                }
+            };
+            if stop.run_until_cancelled(wait).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Works off what is there; says whether anything is left for later.
+    async fn work_off(&self) -> Result<bool, Error> {
+        loop {
+            let mut peers: BTreeMap<OwnedServerName, Vec<(u64, MailIn)>> = BTreeMap::new();
+            {
+                let snapshot = self.core.snapshot()?;
+                for row in snapshot.view().scan(tables::MAIL_IN, ())?.take(BATCH) {
+                    let (position, item) = row?;
+                    peers.entry(item.peer.clone()).or_default().push((position, item));
+                }
+            }
+            if peers.is_empty() {
+                return Ok(false);
+            }
+            let worked = stream::iter(peers.into_values()).map(|items| self.of_peer(items)).buffer_unordered(AT_ONCE);
+            for done in worked.collect::<Vec<Result<bool, Error>>>().await {
+                if !done? {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// The items of one peer, in order; says whether all could be done.
+    async fn of_peer(&self, items: Vec<(u64, MailIn)>) -> Result<bool, Error> {
+        let mut all = true;
+        for (position, item) in items {
+            match self.take(&item).await? {
+                Done::With(answer) => self.forget(position, item.peer, answer).await?,
+                Done::Later => return Ok(false),
+                Done::Behind => {
+                    self.put_behind(position, item).await?;
+                    all = false;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn put_behind(&self, position: u64, item: MailIn) -> Result<(), Error> {
+        let write = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                txn.remove(tables::MAIL_IN, position)?;
+                let at = txn.next_position().0;
+                txn.put(tables::MAIL_IN, at, &item)
+            },
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    async fn forget(&self, position: u64, peer: OwnedServerName, answer: Option<MailResponse>) -> Result<(), Error> {
+        let write = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                txn.remove(tables::MAIL_IN, position)?;
+                if let Some(answer) = &answer {
+                    let at = txn.next_position().0;
+                    txn.put(tables::OUTBOX, (&*peer, at), &OutboxItem::Response(answer.clone()))?;
+                    txn.touch(Topic::Outbox(peer.clone()));
+                }
+                Ok(())
+            },
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    async fn take(&self, mail: &MailIn) -> Result<Done, Error> {
+        let Ok(item) = Item::parse(mail.kind, mail.body.clone()) else { return Ok(Done::With(None)) };
+        match item {
+            Item::Transaction { via, body } => self.transaction(mail, &body, &via).await,
+            Item::ToDevice { body, .. } => {
+                let body = [b"{\"edus\":[".as_slice(), &body, b"]}"].concat();
+                self.transaction(mail, &body, &[]).await
+            }
+            Item::Request(request) => self.request(mail, request).await,
+            Item::Introduction(body) => {
+                let Ok(asked) = Request::post(INTRO_PATH).body(Bytes::from(body)) else { return Ok(Done::With(None)) };
+                Ok(self.answer(mail, asked).await.map_or(Done::Later, |_| Done::With(None)))
+            }
+            // Answers are information: what was asked over mailboxes needs none to go on.
+            _ => Ok(Done::With(None)),
+        }
+    }
+
+    async fn request(&self, mail: &MailIn, request: item::Request) -> Result<Done, Error> {
+        let asked = Request::builder().method(request.method.as_str()).uri(request.target.as_str());
+        let asked = asked.header(header::CONTENT_TYPE, "application/json").body(Bytes::from(request.body));
+        let Ok(asked) = asked else { return Ok(Done::With(None)) };
+        let Some(answer) = self.answer(mail, asked).await else { return Ok(Done::Later) };
+        if answer.status().is_server_error() {
+            return Ok(Done::Later);
+        }
+        // More than we take of this kind within an hour; other things need not wait for it.
+        if answer.status().as_u16() == 429 {
+            return Ok(Done::Behind);
+        }
+        let expired = request.deadline.0 < self.core.clock().now_ms();
+        Ok(Done::With((!expired).then(|| response(request.id, &answer))))
+    }
+
+    /// The same as over a stream: the id names the content, so that a repetition is known.
+    async fn transaction(&self, mail: &MailIn, body: &[u8], via: &[NodeName]) -> Result<Done, Error> {
+        let Ok(mut fields) = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(body) else {
+            return Ok(Done::With(None));
+        };
+        let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
+        let raw = |value: &serde_json::Value| serde_json::value::to_raw_value(value).map_err(failed);
+        fields.insert("origin".to_owned(), raw(&mail.peer.as_str().into())?);
+        fields.insert("origin_server_ts".to_owned(), raw(&self.core.clock().now_ms().into())?);
+        fields.entry("pdus".to_owned()).or_insert(raw(&serde_json::json!([]))?);
+        let via: Vec<&str> = via.iter().map(NodeName::as_str).collect();
+        fields.insert("org.millpond.via".to_owned(), raw(&serde_json::json!([via]))?);
+        let id = BASE32_NOPAD.encode(&Sha256::digest(body)[..20]).to_lowercase();
+        let asked = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("/_matrix/federation/v1/send/m{id}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(serde_json::to_vec(&fields).map_err(failed)?));
+        let Ok(asked) = asked else { return Ok(Done::With(None)) };
+        match self.answer(mail, asked).await {
+            // Too much of this peer waits to be judged, or we are in trouble ourselves.
+            Some(answer) if answer.status().as_u16() == 429 || answer.status().is_server_error() => Ok(Done::Later),
+            Some(_) => Ok(Done::With(None)),
+            None => Ok(Done::Later),
+        }
+    }
+
+    /// What the one router says; none while nobody is there to answer.
+    async fn answer(&self, mail: &MailIn, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        let peer = NodeName::parse(mail.peer.as_str()).ok()?;
+        let class = if mail.contact { LinkClass::Contact } else { LinkClass::Room };
+        let (reply, answered) = oneshot::channel();
+        self.links.arrived(Arrival::Request { peer, class, request, reply }).await?;
+        answered.await.ok()
+    }
+}
+
+fn response(id: u64, answer: &Response<Bytes>) -> MailResponse {
+    let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or("application/json").to_owned();
+    if answer.body().len() > MAX_ANSWER {
+        return MailResponse { id, status: 413, content_type, body: Vec::new() };
+    }
+    MailResponse { id, status: answer.status().as_u16(), content_type, body: answer.body().to_vec() }
+}

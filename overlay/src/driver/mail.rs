@@ -1,0 +1,427 @@
+//! Mail: links carried over mailboxes. The driver holds our mailboxes and one session for each link; it issues stamps, polls,
+//! holds slots, and does what the sessions return - first of all the commit, which stages what arrived.
+//!
+//! ```text
+//! Post -> session Offer -> Slot -> commit -> deposit at the peer's host -> Outcome -> session
+//! poll or announcement -> fetch -> judge (our own records) -> session Arrived -> commit (items staged) -> delete at the host
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millpond_mailbox::frame::Grant;
+use millpond_mailbox::host_key::HostKey;
+use millpond_mailbox::host_protocol::Fetched;
+use millpond_mailbox::link::{Link, Phase};
+use millpond_mailbox::name::NodeName;
+use millpond_mailbox::pickup;
+use millpond_mailbox::schedule::{self, Mode};
+use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::session::{
+    Commit, Context, DepositId, Handle, InEvent, MapRows, Notice, Offered, OutEvent, Outcome, OwnMailbox, RowKey,
+    Session,
+};
+use millpond_mailbox::stamp::{MailboxId, Serial};
+use millpond_mailbox::time::UnixMillis;
+use millpond_mailbox::way::{HostAddress, Way};
+
+use super::held::{self, Held};
+use super::{Done, Driver};
+use crate::clock;
+use crate::error::Error;
+use crate::event::{Event, MailInfo};
+use crate::host_client::HostError;
+use crate::hosts::Hosts;
+use crate::store::{Change, Delivery};
+
+mod boxes;
+mod epochs;
+mod own;
+mod polls;
+pub(super) mod rows;
+pub(super) mod stamps;
+
+pub(super) use own::Own;
+
+/// Mailboxes, sessions, and when they are next looked at.
+pub(super) struct Mail {
+    hosts: Option<Hosts>,
+    mode: Mode,
+    own: BTreeMap<MailboxId, Own>,
+    /// What is left of operators' leaves: each token makes one mailbox.
+    tokens: BTreeMap<HostKey, epochs::Tokens>,
+    sessions: BTreeMap<LinkId, Carried>,
+    /// Boxes of open offers that are not left at every host yet.
+    boxes: BTreeMap<LinkId, boxes::Left>,
+    /// The next send slot in paced mode.
+    slot: UnixMillis,
+}
+
+/// The session of one link, with what it has on disk.
+pub(super) struct Carried {
+    session: Session,
+    rows: MapRows,
+    /// Deposits on their way to hosts.
+    in_air: usize,
+}
+
+/// What a task about mail has done.
+pub(super) enum MailDone {
+    Put { link: LinkId, deposit: DepositId, outcome: Outcome },
+    Fetched { mailbox: MailboxId, fetched: Result<Fetched, HostError> },
+    Deleted { mailbox: MailboxId, serials: Vec<Serial>, done: bool },
+    Deaf { mailbox: MailboxId },
+    BoxLeft { link: LinkId, host: HostKey, left: bool },
+    BoxTaken { link: LinkId, taken: Result<bytes::Bytes, HostError> },
+    Created(Box<own::Created>),
+    Renewed(Box<epochs::Renewed>),
+    StampsGiven { link: LinkId, grants: Vec<Grant>, given: bool },
+}
+
+impl Mail {
+    pub(super) fn new(hosts: Option<Hosts>, mode: Mode, loaded: rows::Loaded) -> Self {
+        let rows::Loaded { own, tokens, sessions, boxes } = loaded;
+        Self { hosts, mode, own, tokens, sessions, boxes, slot: UnixMillis(0) }
+    }
+
+    /// Our mailboxes as sessions see them.
+    fn shown(&self) -> Vec<OwnMailbox> {
+        self.own.values().map(Own::shown).collect()
+    }
+
+    /// What is shown of the session of a link.
+    pub(super) fn info(&self, link: LinkId) -> Option<MailInfo> {
+        let carried = self.sessions.get(&link)?;
+        let session = &carried.session;
+        let (small, large) = session.credit();
+        Some(MailInfo {
+            room: session.room_for_more(),
+            unacknowledged: session.unacknowledged(),
+            busy: carried.in_air > 0
+                || session.wants_slot(clock::now(), &self.shown()).is_some_and(|at| at <= clock::now()),
+            stamps: small + large,
+            dormant: session.is_dormant(),
+            last_heard: session.last_heard(),
+        })
+    }
+
+    pub(super) fn is_carried(&self, link: LinkId) -> bool {
+        self.sessions.contains_key(&link)
+    }
+
+    /// The hosts of our mailboxes in use, as ways to tell.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        let mut ways: Vec<Way> = Vec::new();
+        for own in self.own.values().filter(|own| !own.recovery && !own.draining) {
+            let way = Way::Mailbox(own.at.clone());
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
+    }
+
+    /// Forgets what belonged to a link.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.sessions.remove(&link);
+        self.boxes.remove(&link);
+    }
+
+    /// When something is next to be done, for the driver's timer.
+    pub(super) fn next_wake(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let polls = self.own.values().filter(|own| !own.polling).map(|own| own.next_poll);
+        let shown = self.shown();
+        let slots = self.sessions.values().filter_map(|carried| carried.session.wants_slot(now, &shown));
+        let slots = slots.map(|due| schedule::slot_for(self.mode, due, self.slot));
+        let boxes = self.boxes.values().filter_map(boxes::Left::due);
+        let epochs = self.epoch_wake();
+        polls.chain(slots).chain(boxes).chain(epochs).min().filter(|_| self.hosts.is_some())
+    }
+}
+
+impl Mail {
+    /// Ends the connections to hosts.
+    pub(super) async fn stop(&self) {
+        if let Some(hosts) = &self.hosts {
+            hosts.stop().await;
+        }
+    }
+}
+
+impl Driver {
+    /// How long nothing about mail need be done.
+    pub(super) fn mail_wait(&self) -> Option<Duration> {
+        let now = clock::now();
+        let at = self.mail.next_wake(now)?;
+        Some(Duration::from_millis(at.0.saturating_sub(now.0)).max(BREATH))
+    }
+
+    /// Begins the sessions of links that can have one: whoever has mailboxes, or stamps for the other's.
+    pub(super) async fn begin_sessions(&mut self) {
+        let ready = |held: &&Held| {
+            held.link.phase() == Phase::Established
+                && !self.mail.is_carried(held.link.id())
+                && self.mail.hosts.is_some()
+        };
+        let ready = self
+            .links
+            .values()
+            .filter(ready)
+            .filter(|held| !self.mail.own.is_empty() || !pickup::intro_stamps(&held.link).is_empty());
+        let ids: Vec<LinkId> = ready.map(|held| held.link.id()).collect();
+        for id in ids {
+            if let Err(error) = self.begin_session(id).await {
+                tracing::warn!(%error, "the session of a link could not be begun");
+            }
+        }
+    }
+
+    /// What goes from the disk with a link; stamps that its peer holds are good for nothing from then on.
+    pub(super) fn mail_removal(&mut self, id: LinkId) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(carried) = self.mail.sessions.get(&id) {
+            changes.extend(rows::removal(id, &carried.rows));
+        }
+        if self.mail.boxes.contains_key(&id) {
+            changes.push(Change::Remove(boxes::key(id)));
+        }
+        self.mail.own.values_mut().for_each(|own| changes.extend(own.revoke(id)));
+        changes
+    }
+
+    /// Whether the peer of a link has fewer stamps than it should.
+    pub(super) fn lacks_stamps(&self, id: LinkId) -> bool {
+        let shown = self.mail.shown();
+        self.mail.sessions.get(&id).is_some_and(|carried| !carried.session.stamps_wanted(&shown).is_empty())
+    }
+
+    pub(super) async fn begin_session(&mut self, id: LinkId) -> Result<(), Error> {
+        let Some(held) = self.links.get(&id) else { return Ok(()) };
+        let (mut link, kept) = (held.link.clone(), held.kept.clone());
+        let stamps = pickup::intro_stamps(&link);
+        let begun = Session::begin(&mut link, self.me.name(), stamps, clock::now());
+        let Ok(session) = begun else { return Ok(()) };
+        let first = session.first_commit();
+        self.take_session(id, (link, kept), session, vec![first]).await
+    }
+
+    /// Keeps a new session together with its link, and does what it wants done.
+    pub(super) async fn take_session(
+        &mut self,
+        id: LinkId,
+        (link, kept): (Link, held::Kept),
+        session: Session,
+        effects: Vec<OutEvent>,
+    ) -> Result<(), Error> {
+        let mut carried = Carried { session, rows: MapRows::default(), in_air: 0 };
+        let mut changes = vec![Change::Put(Held::record(&link, &kept))];
+        for effect in &effects {
+            if let OutEvent::Persist(commit) = effect {
+                changes.extend(rows::changes(id, commit));
+                carried.rows.apply(commit);
+            }
+        }
+        self.commit(changes, "store the session of a link").await?;
+        if let Some(held) = self.links.get_mut(&id) {
+            (held.link, held.kept) = (link, kept);
+        }
+        self.mail.sessions.insert(id, carried);
+        let rest = effects.into_iter().filter(|effect| !matches!(effect, OutEvent::Persist(_))).collect();
+        self.perform(id, rest).await;
+        self.tell_descriptor(id).await;
+        self.publish();
+        Ok(())
+    }
+
+    /// The node offers items for a peer.
+    pub(super) async fn post(&mut self, to: &NodeName, items: Vec<Offered>) {
+        let Some(id) = held::best(&self.links, to).map(|held| held.link.id()) else { return };
+        self.feed(id, InEvent::Offer(items), Vec::new()).await;
+        self.mail_due().await;
+    }
+
+    /// Feeds a session and does what it returns. `with` is committed together with what it persists. Says whether it was.
+    pub(super) async fn feed(&mut self, id: LinkId, event: InEvent, with: Vec<Change>) -> bool {
+        let shown = self.mail.shown();
+        let Some(carried) = self.mail.sessions.get_mut(&id) else { return false };
+        let effects = {
+            let Carried { session, rows, .. } = carried;
+            let ctx = Context { now: clock::now(), identity: &self.me.identity, mailboxes: &shown, rows };
+            session.handle(&ctx, event, &mut clock::random())
+        };
+        self.perform_with(id, effects, with).await
+    }
+
+    pub(super) async fn perform(&mut self, id: LinkId, effects: Vec<OutEvent>) {
+        self.perform_with(id, effects, Vec::new()).await;
+    }
+
+    async fn perform_with(&mut self, id: LinkId, effects: Vec<OutEvent>, mut with: Vec<Change>) -> bool {
+        for effect in effects {
+            match effect {
+                OutEvent::Persist(commit) => {
+                    if let Err(error) = self.persist(id, &commit, std::mem::take(&mut with)).await {
+                        tracing::error!(%error, "the session of a link was not kept; it is read again");
+                        self.reread(id);
+                        return false;
+                    }
+                }
+                OutEvent::Deposit { id: deposit, host, bytes } => self.deposit(id, deposit, host, bytes),
+                OutEvent::Notice(notice) => self.on_notice(id, notice).await,
+            }
+        }
+        if with.is_empty() { true } else { self.commit(with, "store what came out of a mailbox").await.is_ok() }
+    }
+
+    async fn persist(&mut self, id: LinkId, commit: &Commit, with: Vec<Change>) -> Result<(), Error> {
+        let Some(held) = self.links.get(&id) else { return Ok(()) };
+        let mut changes = with;
+        changes.extend(rows::changes(id, commit));
+        let (mut items, mut descriptors) = (Vec::new(), Vec::new());
+        for delivered in &commit.deliver {
+            match &delivered.item {
+                millpond_mailbox::item::Item::Descriptor(bytes) => descriptors.push(bytes.clone()),
+                item => items.push(item.clone()),
+            }
+        }
+        let peer = held.link.peer().cloned();
+        let told = commit.done.contains(&stamps::DESCRIPTOR);
+        let done: Vec<Handle> = commit.done.iter().copied().filter(|handle| *handle != stamps::DESCRIPTOR).collect();
+        match peer.filter(|_| !items.is_empty() || !done.is_empty()) {
+            Some(peer) => {
+                let class = held::class_of(&held.link);
+                let delivery = Delivery { peer, class, arrived: items, done };
+                let kept = self.store.commit_delivery(changes, delivery).await;
+                kept.map_err(|source| Error::Store { doing: "stage what a peer has sent", source })?;
+            }
+            None => self.commit(changes, "store the session of a link").await?,
+        }
+        if let Some(carried) = self.mail.sessions.get_mut(&id) {
+            carried.rows.apply(commit);
+        }
+        for descriptor in descriptors {
+            self.take_descriptor(id, &descriptor).await;
+        }
+        if told {
+            self.note_told(id).await;
+        }
+        Ok(())
+    }
+
+    /// After a commit that failed: what is on disk counts, and the node offers its rows again.
+    fn reread(&mut self, id: LinkId) {
+        let Some(carried) = self.mail.sessions.get_mut(&id) else { return };
+        let record = carried.rows.0.get(&RowKey::Record).cloned();
+        if let Some(Ok(session)) = record.map(|record| Session::from_record(&record)) {
+            carried.session = session;
+        }
+        if let Some(peer) = self.links.get(&id).and_then(|held| held.link.peer().cloned()) {
+            self.emit(Event::MailForgotten { peer });
+        }
+    }
+
+    fn deposit(&mut self, link: LinkId, deposit: DepositId, host: HostKey, bytes: Vec<u8>) {
+        if let Some(carried) = self.mail.sessions.get_mut(&link) {
+            carried.in_air += 1;
+        }
+        let at = self.host_address(link, host);
+        let (Some(at), Some(hosts)) = (at, self.mail.hosts.clone()) else {
+            self.work.spawn(async move { Done::Mail(MailDone::Put { link, deposit, outcome: Outcome::Unreachable }) });
+            return;
+        };
+        self.work.spawn(async move {
+            let put = tokio::time::timeout(PUT, hosts.put(at, bytes)).await;
+            Done::Mail(MailDone::Put { link, deposit, outcome: put.unwrap_or(Outcome::Unreachable) })
+        });
+    }
+
+    /// Where a host of a peer is: as the peer told, in its descriptor or its bundle.
+    fn host_address(&self, link: LinkId, host: HostKey) -> Option<HostAddress> {
+        let ways = self.links.get(&link)?.link.peer_ways();
+        let mut told = ways.iter().filter_map(|way| match way {
+            Way::Mailbox(at) | Way::Box(at) if at.host == host => Some(at.clone()),
+            _ => None,
+        });
+        // Two contacts may share a host, and one of them may know its address better.
+        told.next().or_else(|| self.mail.own.values().find(|own| own.at.host == host).map(|own| own.at.clone()))
+    }
+
+    async fn on_notice(&mut self, id: LinkId, notice: Notice) {
+        let Some(held) = self.links.get(&id) else { return };
+        let mut link = held.link.clone();
+        let effects = match notice {
+            Notice::Established => link.established_by_session().unwrap_or_default(),
+            Notice::Delivered => link.note_request_stream(),
+            Notice::Secrets => match self.mail.sessions.get(&id) {
+                Some(carried) => link.adopt_secrets(carried.session.link_secrets()),
+                None => Vec::new(),
+            },
+            Notice::TooLarge(handle) => {
+                tracing::warn!(handle = handle.0, "something is too large for mailboxes and waits for a direct link");
+                Vec::new()
+            }
+            notice => {
+                tracing::debug!(?notice, "a link over mailboxes");
+                Vec::new()
+            }
+        };
+        if !effects.is_empty()
+            && let Err(error) = Box::pin(self.apply(id, link, effects)).await
+        {
+            tracing::warn!(%error, "what a session said of its link was not kept");
+        }
+        self.publish();
+    }
+
+    /// Does everything whose time has come.
+    pub(super) async fn mail_due(&mut self) {
+        if self.mail.hosts.is_none() {
+            return;
+        }
+        let now = clock::now();
+        self.epochs_due(now).await;
+        self.poll_due(now);
+        self.boxes_due(now);
+        let shown = self.mail.shown();
+        let paced = matches!(self.mail.mode, Mode::Paced { .. });
+        if paced && self.mail.slot > now {
+            return;
+        }
+        let due = |carried: &&Carried| carried.session.wants_slot(now, &shown).is_some_and(|at| at <= now);
+        let due: Vec<LinkId> = self.mail.sessions.values().filter(due).map(|carried| carried.session.link()).collect();
+        for id in due {
+            self.grant(id, &shown).await;
+            self.feed(id, InEvent::Slot, Vec::new()).await;
+        }
+        if paced {
+            self.mail.slot = schedule::next_slot(self.mail.mode, now, &mut clock::random());
+        }
+        self.publish();
+    }
+
+    pub(super) async fn on_mail(&mut self, done: MailDone) {
+        match done {
+            MailDone::Put { link, deposit, outcome } => {
+                if let Some(carried) = self.mail.sessions.get_mut(&link) {
+                    carried.in_air = carried.in_air.saturating_sub(1);
+                }
+                self.feed(link, InEvent::Outcome { deposit, outcome }, Vec::new()).await;
+            }
+            MailDone::Fetched { mailbox, fetched } => self.on_fetched(mailbox, fetched).await,
+            MailDone::Deleted { mailbox, serials, done } => self.on_deleted(mailbox, serials, done),
+            MailDone::Deaf { mailbox } => self.on_deaf(mailbox),
+            MailDone::BoxLeft { link, host, left } => self.on_box_left(link, host, left).await,
+            MailDone::BoxTaken { link, taken } => self.on_box_taken(link, taken).await,
+            MailDone::Created(created) => self.on_created(*created).await,
+            MailDone::Renewed(renewed) => self.on_renewed(*renewed).await,
+            MailDone::StampsGiven { link, grants, given } => self.on_stamps_given(link, grants, given).await,
+        }
+        self.mail_due().await;
+        self.publish();
+    }
+}
+
+/// Between two looks: what a client sends in one go goes in one envelope.
+const BREATH: Duration = Duration::from_millis(50);
+/// How long a deposit may take.
+const PUT: Duration = Duration::from_secs(60);

@@ -1,0 +1,229 @@
+//! One of our mailboxes: its key, where it is, and which stamps are out.
+
+use std::collections::BTreeMap;
+
+use millpond_mailbox::host_key::HostKey;
+use millpond_mailbox::host_link::HostLink;
+use millpond_mailbox::token::{Grant as Leave, Token, TokenRequest};
+use tokio::sync::oneshot;
+
+use millpond_mailbox::frame::Grant;
+use millpond_mailbox::host_protocol::Cursor;
+use millpond_mailbox::mailbox::{BatchId, Issued, MailboxSecret, SerialSet, draw_serials};
+use millpond_mailbox::rand_core::CryptoRng;
+use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::session::OwnMailbox;
+use millpond_mailbox::stamp::{Class, Serial};
+use millpond_mailbox::time::UnixMillis;
+use millpond_mailbox::way::HostAddress;
+
+use super::epochs::Tokens;
+use super::{MailDone, rows};
+use crate::clock;
+use crate::driver::{Done, Driver, respond};
+use crate::error::Error;
+use crate::event::MailboxInfo;
+use crate::host_client::HostError;
+use crate::hosts;
+use crate::store::Change;
+
+/// A mailbox of ours.
+pub(in crate::driver) struct Own {
+    pub(super) secret: MailboxSecret,
+    pub(super) at: HostAddress,
+    pub(super) recovery: bool,
+    pub(super) draining: bool,
+    pub(super) opened: UnixMillis,
+    pub(super) issued: BTreeMap<Serial, Issued>,
+    serials: SerialSet,
+    /// Up to where it was read; from the start after each start of the node.
+    pub(super) cursor: Cursor,
+    pub(super) next_poll: UnixMillis,
+    pub(super) polling: bool,
+    /// Something came while it was being read.
+    pub(super) again: bool,
+    /// A stream is open on which the host announces what comes.
+    pub(super) listening: bool,
+    /// Until when that is not tried.
+    pub(super) deaf_until: UnixMillis,
+    /// When it was last read.
+    pub(super) read: Option<UnixMillis>,
+    /// Taken out, and not deleted at the host yet.
+    pub(super) undeleted: Vec<Serial>,
+}
+
+impl Own {
+    pub(super) fn new(secret: MailboxSecret, at: HostAddress, recovery: bool, opened: UnixMillis) -> Self {
+        Self {
+            secret,
+            at,
+            recovery,
+            draining: false,
+            opened,
+            issued: BTreeMap::new(),
+            serials: SerialSet::new(),
+            cursor: Cursor(0),
+            next_poll: UnixMillis(0),
+            polling: false,
+            again: false,
+            listening: false,
+            deaf_until: UnixMillis(0),
+            read: None,
+            undeleted: Vec::new(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> OwnMailbox {
+        OwnMailbox { id: self.secret.id(), host: self.at.host, recovery: self.recovery, draining: self.draining }
+    }
+
+    /// Takes over what is on disk about a serial.
+    pub(super) fn known(&mut self, serial: Serial, issued: Issued) {
+        self.serials.insert(serial);
+        self.issued.insert(serial, issued);
+    }
+
+    /// Makes stamps for a link, and the rows that must be on disk before they leave. `None`: too few serials are left.
+    pub(super) fn issue(
+        &mut self,
+        link: LinkId,
+        class: Class,
+        count: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Option<(Grant, Vec<Change>)> {
+        let batch = BatchId::generate(rng);
+        let serials = draw_serials(&mut self.serials, count, rng)?;
+        let id = self.secret.id();
+        let mut changes = Vec::with_capacity(count);
+        for serial in &serials {
+            let issued = Issued { link, batch, class, used: false, revoked: false };
+            changes.push(Change::Put(rows::serial_record(&id, *serial, &issued)));
+            self.issued.insert(*serial, issued);
+        }
+        let batch = self.secret.issue(batch, class, &serials);
+        Some((Grant { host: self.at.host, recovery: self.recovery, batch }, changes))
+    }
+
+    /// What becomes of the rows when a link is taken out of use: what comes under its stamps is dropped in silence.
+    pub(super) fn revoke(&mut self, link: LinkId) -> Vec<Change> {
+        let id = self.secret.id();
+        let theirs = self.issued.iter_mut().filter(|(_, issued)| issued.link == link && !issued.used);
+        theirs
+            .map(|(serial, issued)| {
+                issued.revoked = true;
+                Change::Put(rows::serial_record(&id, *serial, issued))
+            })
+            .collect()
+    }
+}
+
+/// Mailboxes that were made at a host, or why they were not.
+pub(in crate::driver) struct Created {
+    made: Result<(Vec<Own>, Vec<Token>), HostError>,
+    at: HostAddress,
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+impl Driver {
+    /// Makes a mailbox and a recovery mailbox at a host, with the operator's leave; the tokens that are left are kept for later.
+    pub(in crate::driver) fn add_mailbox(
+        &mut self,
+        link: HostLink,
+        leave: Leave,
+        reply: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let doing = "make a mailbox";
+        let Some(hosts) = self.mail.hosts.clone() else {
+            let why = "this node has no way to mailbox hosts".to_owned();
+            return respond(reply, Err(Error::Contact { doing, why }));
+        };
+        let in_use = self.mail.own.values().filter(|own| !own.recovery && !own.draining);
+        let hosts_in_use: Vec<_> = in_use.map(|own| own.at.host).collect();
+        if hosts_in_use.contains(&link.way.key()) || hosts_in_use.len() >= MAX_IN_USE {
+            let why = "there is one at this host already, or two at others: move one".to_owned();
+            return respond(reply, Err(Error::Contact { doing, why }));
+        }
+        self.work.spawn(async move {
+            let at = hosts::address(&link.way);
+            let made = async {
+                let request = TokenRequest::generate(TOKENS, &mut clock::random());
+                let mut tokens = hosts.tokens(&link.way, &link.tokens, &leave, &request).await?;
+                let mut made = Vec::new();
+                for recovery in [false, true] {
+                    let Some(token) = tokens.pop() else { return Err(HostError::TokenRefused) };
+                    let secret = MailboxSecret::generate(&mut clock::random());
+                    hosts.create(&at, &secret, recovery, &token).await?;
+                    made.push(Own::new(secret, at.clone(), recovery, clock::now()));
+                }
+                Ok((made, tokens))
+            };
+            let made = made.await;
+            Done::Mail(MailDone::Created(Box::new(Created { made, at, reply })))
+        });
+    }
+
+    pub(super) async fn on_created(&mut self, created: Created) {
+        let Created { made, at, reply } = created;
+        let doing = "make a mailbox";
+        let kept = match made {
+            Ok((made, tokens)) => {
+                let mut changes: Vec<Change> = made.iter().map(|own| Change::Put(rows::mailbox_record(own))).collect();
+                let mut left = self.mail.tokens.remove(&at.host).map(|tokens| tokens.left).unwrap_or_default();
+                left.extend(tokens);
+                let tokens = Tokens::new(at, left);
+                changes.push(Change::Put(tokens.record()));
+                self.mail.tokens.insert(tokens.at.host, tokens);
+                let kept = self.commit(changes, "store the new mailbox").await;
+                if kept.is_ok() {
+                    self.mail.own.extend(made.into_iter().map(|own| (own.secret.id(), own)));
+                    self.mailboxes_changed().await;
+                }
+                kept
+            }
+            Err(error) => Err(Error::Contact { doing, why: error.to_string() }),
+        };
+        respond(reply, kept);
+    }
+
+    /// Contacts are told of our hosts, and links that had no session get one.
+    pub(super) async fn mailboxes_changed(&mut self) {
+        self.begin_sessions().await;
+        let ids: Vec<LinkId> = self.mail.sessions.keys().copied().collect();
+        for id in ids {
+            self.tell_descriptor(id).await;
+        }
+        let connected = self.links.values().filter(|held| held.route().is_some()).map(|held| held.link.id());
+        let connected: Vec<LinkId> = connected.collect();
+        connected.into_iter().for_each(|id| self.give_stamps(id));
+    }
+
+    /// Takes the mailboxes at a host out of use; they are read until they close.
+    pub(in crate::driver) async fn leave_host(&mut self, host: HostKey) -> Result<(), Error> {
+        let mut changes: Vec<Change> = Vec::new();
+        for own in self.mail.own.values_mut().filter(|own| own.at.host == host) {
+            own.draining = true;
+            changes.push(Change::Put(rows::mailbox_record(own)));
+        }
+        self.commit(changes, "take a mailbox out of use").await?;
+        self.mailboxes_changed().await;
+        Ok(())
+    }
+
+    /// Our mailboxes, for the user.
+    pub(in crate::driver) fn mailboxes(&self) -> Vec<MailboxInfo> {
+        let shown = |own: &Own| MailboxInfo {
+            host: own.at.host,
+            recovery: own.recovery,
+            draining: own.draining,
+            opened: own.opened,
+            listening: own.listening,
+            read: own.read,
+        };
+        self.mail.own.values().map(shown).collect()
+    }
+}
+
+/// Mailboxes in use, each at another host (overlay.md, section 5).
+const MAX_IN_USE: usize = 2;
+/// Tokens that one leave of an operator is turned into: for a year of epochs of seven days, and more.
+const TOKENS: usize = millpond_mailbox::token::MAX_TOKENS;

@@ -1,0 +1,203 @@
+//! Reading our mailboxes: polls, and streams on which hosts say that something has come. What is fetched is judged by our own records, handed to the
+//! sessions of its links, and deleted at the host after the commit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millpond_mailbox::host_protocol::Fetched;
+use millpond_mailbox::link::Role;
+use millpond_mailbox::mailbox::Verdict;
+use millpond_mailbox::schedule::{self, MailboxKind, Mode};
+use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::session::{Arrived, InEvent};
+use millpond_mailbox::stamp::{MailboxId, Serial};
+use millpond_mailbox::time::UnixMillis;
+use tokio::sync::mpsc;
+
+use super::{MailDone, Own};
+use crate::clock;
+use crate::driver::{Command, Done, Driver};
+use crate::event::Event;
+use crate::host_client::HostError;
+
+impl Driver {
+    pub(super) fn poll_due(&mut self, now: UnixMillis) {
+        let due = |own: &&mut Own| !own.polling && own.next_poll <= now;
+        let due: Vec<MailboxId> = self.mail.own.values_mut().filter(due).map(|own| own.secret.id()).collect();
+        due.into_iter().for_each(|id| self.poll(id));
+        // In the foreground an open stream says when something comes.
+        if self.mail.mode == Mode::Instant {
+            let quiet = |own: &&Own| !own.listening && !own.recovery && own.deaf_until <= now;
+            let quiet: Vec<MailboxId> = self.mail.own.values().filter(quiet).map(|own| own.secret.id()).collect();
+            quiet.into_iter().for_each(|id| self.listen_to(id));
+        }
+    }
+
+    fn poll(&mut self, mailbox: MailboxId) {
+        let (Some(hosts), Some(own)) = (self.mail.hosts.clone(), self.mail.own.get_mut(&mailbox)) else { return };
+        own.polling = true;
+        let (at, secret, cursor) = (own.at.clone(), own.secret.clone(), own.cursor);
+        self.work.spawn(async move {
+            let fetched = tokio::time::timeout(FETCH, hosts.fetch(&at, &secret, cursor)).await;
+            Done::Mail(MailDone::Fetched { mailbox, fetched: fetched.unwrap_or(Err(HostError::Timeout)) })
+        });
+    }
+
+    fn listen_to(&mut self, mailbox: MailboxId) {
+        let (Some(hosts), Some(own)) = (self.mail.hosts.clone(), self.mail.own.get_mut(&mailbox)) else { return };
+        own.listening = true;
+        let (at, secret, driver) = (own.at.clone(), own.secret.clone(), self.to_self.clone());
+        self.work.spawn(async move {
+            let (arrived, mut some) = mpsc::channel(1);
+            let forward = async {
+                while some.recv().await.is_some() {
+                    // The driver is gone only when everything ends.
+                    let _ = driver.send(Command::Announced { mailbox }).await;
+                }
+            };
+            let (listened, ()) = tokio::join!(hosts.listen(&at, &secret, arrived), forward);
+            if let Err(error) = listened {
+                tracing::debug!(%error, "a mailbox is not listened to any more");
+            }
+            hosts.hang_up(&secret);
+            Done::Mail(MailDone::Deaf { mailbox })
+        });
+    }
+
+    /// The host says that something has come.
+    pub(in crate::driver) async fn on_announced(&mut self, mailbox: MailboxId) {
+        if let Some(own) = self.mail.own.get_mut(&mailbox) {
+            own.next_poll = clock::now();
+            own.again = own.polling;
+        }
+        self.mail_due().await;
+    }
+
+    /// The host says nothing any more: it is asked now and then instead.
+    pub(super) fn on_deaf(&mut self, mailbox: MailboxId) {
+        let until = clock::now().after(DEAF);
+        let Some(own) = self.mail.own.get_mut(&mailbox) else { return };
+        own.listening = false;
+        own.deaf_until = until;
+        own.next_poll = own.next_poll.min(until);
+    }
+
+    pub(super) async fn on_fetched(&mut self, mailbox: MailboxId, fetched: Result<Fetched, HostError>) {
+        let (now, mode) = (clock::now(), self.mail.mode);
+        let Some(own) = self.mail.own.get_mut(&mailbox) else { return };
+        own.polling = false;
+        let kind = if own.recovery { MailboxKind::Recovery } else { MailboxKind::Ordinary };
+        own.next_poll = schedule::next_poll(mode, kind, now, &mut clock::random());
+        if std::mem::take(&mut own.again) {
+            // Something came while it was being read.
+            own.next_poll = now;
+        }
+        let fetched = match fetched {
+            Ok(fetched) => {
+                own.read = Some(now);
+                fetched
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a mailbox could not be read");
+                if mode == Mode::Instant {
+                    own.next_poll = own.next_poll.min(now.after(DEAF));
+                }
+                return;
+            }
+        };
+        let (host, secret) = (own.at.host, own.secret.clone());
+        let mut of_links: BTreeMap<LinkId, (Vec<Arrived>, Vec<Serial>)> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for deposit in &fetched.deposits {
+            let serial = deposit.header().serial();
+            match secret.judge(&host, deposit, own.issued.get(&serial)) {
+                Verdict::Contact { link, seed } => {
+                    let (arrived, serials) = of_links.entry(link).or_default();
+                    arrived.push(Arrived { header: *deposit.header(), seed, body: deposit.body().clone() });
+                    serials.push(serial);
+                }
+                Verdict::Again | Verdict::Revoked => gone.push(serial),
+                Verdict::Host(fault) => {
+                    tracing::warn!(%fault, "a mailbox host handed out what no contact has sent");
+                    gone.push(serial);
+                }
+            }
+        }
+        let more = fetched.more;
+        let mut all_kept = true;
+        for (link, (arrived, serials)) in of_links {
+            match self.on_arrived(mailbox, link, arrived, &serials).await {
+                true => gone.extend(serials),
+                false => all_kept = false,
+            }
+        }
+        if let Some(own) = self.mail.own.get_mut(&mailbox) {
+            // What was not kept is fetched again.
+            if all_kept {
+                own.cursor = fetched.next;
+            }
+            if more && all_kept {
+                own.next_poll = now;
+            }
+        }
+        self.delete(mailbox, gone);
+    }
+
+    /// Hands envelopes of one link in; says whether they are dealt with and may go at the host.
+    async fn on_arrived(
+        &mut self,
+        mailbox: MailboxId,
+        link: LinkId,
+        arrived: Vec<Arrived>,
+        serials: &[Serial],
+    ) -> bool {
+        let used = self.used(mailbox, serials);
+        // A second answer must be seen as long as the offer lives.
+        let offered = self.links.get(&link).is_some_and(|held| held.link.role() == Role::Offerer);
+        let arrived = match offered {
+            true => self.take_answers(link, arrived).await,
+            false => arrived,
+        };
+        let kept = match (arrived.is_empty(), self.mail.is_carried(link)) {
+            (false, true) => self.feed(link, InEvent::Arrived(arrived), used.clone()).await,
+            // Of a link that is no more.
+            _ => self.commit(used.clone(), "note what came out of a mailbox").await.is_ok(),
+        };
+        if kept {
+            self.note_used(mailbox, serials);
+            if let Some(peer) = self.links.get(&link).and_then(|held| held.link.established_peer().cloned()) {
+                self.emit(Event::Mail { peer });
+            }
+        }
+        kept
+    }
+
+    fn delete(&mut self, mailbox: MailboxId, mut serials: Vec<Serial>) {
+        let (Some(hosts), Some(own)) = (self.mail.hosts.clone(), self.mail.own.get_mut(&mailbox)) else { return };
+        serials.append(&mut own.undeleted);
+        if serials.is_empty() {
+            return;
+        }
+        let (at, secret) = (own.at.clone(), own.secret.clone());
+        self.work.spawn(async move {
+            let deleted = tokio::time::timeout(FETCH, hosts.delete(&at, &secret, &serials)).await;
+            let done = matches!(deleted, Ok(Ok(())));
+            Done::Mail(MailDone::Deleted { mailbox, serials, done })
+        });
+    }
+
+    pub(super) fn on_deleted(&mut self, mailbox: MailboxId, serials: Vec<Serial>, done: bool) {
+        if let Some(own) = self.mail.own.get_mut(&mailbox).filter(|_| !done) {
+            // They go with the next ones; until then they are known when they come again.
+            own.undeleted.extend(serials);
+            own.undeleted.truncate(MAX_UNDELETED);
+        }
+    }
+}
+
+/// How long a poll may take.
+const FETCH: Duration = Duration::from_secs(60);
+/// How long a host that cannot be listened to is left alone.
+const DEAF: Duration = Duration::from_secs(20);
+/// Serials that a host was told in vain to delete.
+const MAX_UNDELETED: usize = 8_192;

@@ -1,0 +1,182 @@
+//! Links over mailboxes: two nodes and two real hosts in one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_mailbox::host::{HostLimits, MemoryRows};
+use millpond_mailbox::host_key::HostSecret;
+use millpond_mailbox::host_link::HostLink;
+use millpond_mailbox::item::Item;
+use millpond_mailbox::rand_core::UnwrapErr;
+use millpond_mailbox::session::{Handle, Offered, Priority};
+use millpond_mailbox::token::TokenSecret;
+use millpond_overlay::LinkState;
+use millpond_overlay::relay::{Relay, RelayConfig, StreamLimits};
+use millpond_overlay::transport::Transport;
+use millpond_overlay::transport::memory::MemoryNet;
+
+use crate::support::{Seed, TestNode};
+
+/// A host and the link to it.
+struct Host {
+    relay: Relay,
+    link: HostLink,
+    tokens: [u8; 32],
+}
+
+impl Host {
+    async fn start(net: &MemoryNet, name: u8) -> Self {
+        let (secret, tokens) = (HostSecret::from_bytes([name; 32]), [name ^ 0x55; 32]);
+        let config = RelayConfig {
+            secret,
+            tokens: TokenSecret::from_bytes(tokens),
+            limits: HostLimits::default(),
+            streams: StreamLimits::default(),
+        };
+        let relay = Relay::start(config, Box::new(MemoryRows::default())).unwrap();
+        let addresses = relay.serve(vec![Box::new(net.transport(u64::from(name)))], Vec::new()).await.unwrap();
+        let link = relay.link(&addresses).unwrap();
+        Self { relay, link, tokens }
+    }
+
+    async fn give_to(&self, node: &TestNode) {
+        let leave = TokenSecret::from_bytes(self.tokens).grant(&mut UnwrapErr(getrandom::SysRng));
+        node.overlay.add_mailbox(self.link.clone(), leave).await.unwrap();
+    }
+}
+
+/// A node that reaches hosts, each connection on a transport of its own.
+fn seed(net: &MemoryNet) -> Seed {
+    let net = net.clone();
+    let fresh = move || Ok(Box::new(net.transport(7_000)) as Box<dyn Transport>);
+    let mut seed = Seed::new();
+    seed.hosts = Some(Arc::new(fresh));
+    seed
+}
+
+fn verdict(handle: u64) -> Offered {
+    let item = Item::Verdict(handle.to_be_bytes().to_vec());
+    Offered { handle: Handle(handle), item, priority: Priority::Ordinary, room: None, deadline: None }
+}
+
+async fn until(what: &str, reached: impl AsyncFn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !reached().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}");
+}
+
+fn state(node: &TestNode) -> Option<LinkState> {
+    node.overlay.links().first().map(|link| link.state)
+}
+
+fn settled(node: &TestNode) -> bool {
+    node.overlay.links().iter().all(|link| link.mail.is_none_or(|mail| !mail.busy))
+}
+
+#[tokio::test]
+async fn two_who_are_never_on_together_become_contacts_and_exchange_items() {
+    let net = MemoryNet::new();
+    let hosts = [Host::start(&net, 201).await, Host::start(&net, 202).await];
+    let (alice, bob) = (seed(&net), seed(&net));
+    // 1. Alice makes mailboxes and a contact link; her box goes to the hosts; she goes.
+    let at_alice = alice.start(net.transport(1)).await;
+    for host in &hosts {
+        host.give_to(&at_alice).await;
+    }
+    let contact = at_alice.overlay.offer().await.unwrap();
+    let left = async || alice.links.rows.lock().keys().all(|key| key.kind != millpond_overlay::RecordKind::Box);
+    until("the box lies at both hosts", left).await;
+    at_alice.overlay.shutdown().await;
+    // 2. Bob answers, and goes.
+    let at_bob = bob.start(net.transport(2)).await;
+    for host in &hosts {
+        host.give_to(&at_bob).await;
+    }
+    at_bob.overlay.accept(&contact).await.unwrap();
+    until("Bob has answered", async || state(&at_bob) == Some(LinkState::AwaitsPeer) && settled(&at_bob)).await;
+    at_bob.overlay.shutdown().await;
+    // 3. Alice sees him, says yes and sends.
+    let at_alice = alice.start(net.transport(1)).await;
+    until("Alice sees who answered", async || state(&at_alice) == Some(LinkState::AwaitsUs)).await;
+    at_alice.overlay.confirm(&bob.name()).await.unwrap();
+    assert_eq!(state(&at_alice), Some(LinkState::Established));
+    at_alice.overlay.post(&bob.name(), (1..=30).map(verdict).collect()).await.unwrap();
+    until("everything of Alice is at hosts", async || settled(&at_alice)).await;
+    at_alice.overlay.shutdown().await;
+    // 4. Bob reads, is linked, answers.
+    let at_bob = bob.start(net.transport(2)).await;
+    until("Bob has it all", async || bob.links.arrived.lock().len() == 30).await;
+    assert_eq!(state(&at_bob), Some(LinkState::Established));
+    at_bob.overlay.post(&alice.name(), vec![verdict(5)]).await.unwrap();
+    until("everything of Bob is at hosts", async || settled(&at_bob)).await;
+    at_bob.overlay.shutdown().await;
+    // 5. Alice reads; what she sent is acknowledged.
+    let at_alice = alice.start(net.transport(1)).await;
+    until("Alice has it", async || alice.links.arrived.lock().len() == 1).await;
+    until("hers is acknowledged", async || alice.links.done.lock().len() == 30).await;
+    at_alice.overlay.shutdown().await;
+    for host in hosts {
+        host.relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn contacts_over_streams_get_stamps_and_go_on_over_mailboxes_when_one_leaves() {
+    let net = MemoryNet::new();
+    let hosts = [Host::start(&net, 203).await, Host::start(&net, 204).await];
+    let (alice, bob) = (seed(&net), seed(&net));
+    let (at_alice, at_bob) = (alice.start(net.transport(1)).await, bob.start(net.transport(2)).await);
+    at_bob.overlay.listen().await.unwrap();
+    let contact = at_alice.overlay.offer().await.unwrap();
+    at_bob.overlay.accept(&contact).await.unwrap();
+    until("answered", async || state(&at_alice) == Some(LinkState::AwaitsUs)).await;
+    at_alice.overlay.confirm(&bob.name()).await.unwrap();
+    until("linked", async || state(&at_bob) == Some(LinkState::Established)).await;
+    for host in &hosts {
+        host.give_to(&at_alice).await;
+        host.give_to(&at_bob).await;
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    at_alice.overlay.connect(&bob.name(), deadline).await.unwrap();
+    at_bob.overlay.connect(&alice.name(), deadline).await.unwrap();
+    let stamps = |node: &TestNode| node.overlay.links()[0].mail.map_or(0, |mail| mail.stamps);
+    until("both have stamps", async || stamps(&at_alice) > 0 && stamps(&at_bob) > 0).await;
+    at_bob.overlay.shutdown().await;
+    at_alice.overlay.post(&bob.name(), vec![verdict(1)]).await.unwrap();
+    until("it is at a host", async || settled(&at_alice)).await;
+    at_alice.overlay.shutdown().await;
+    let at_bob = bob.start(net.transport(2)).await;
+    until("Bob has it", async || bob.links.arrived.lock().len() == 1).await;
+    at_bob.overlay.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_broken_disk_did_not_keep_is_not_deleted_at_the_host() {
+    let net = MemoryNet::new();
+    let hosts = [Host::start(&net, 205).await, Host::start(&net, 206).await];
+    let (alice, bob) = (seed(&net), seed(&net));
+    let at_alice = alice.start(net.transport(1)).await;
+    let at_bob = bob.start(net.transport(2)).await;
+    for host in &hosts {
+        host.give_to(&at_alice).await;
+        host.give_to(&at_bob).await;
+    }
+    let contact = at_alice.overlay.offer().await.unwrap();
+    at_bob.overlay.accept(&contact).await.unwrap();
+    until("answered", async || state(&at_alice) == Some(LinkState::AwaitsUs)).await;
+    at_alice.overlay.confirm(&bob.name()).await.unwrap();
+    until("linked", async || state(&at_bob) == Some(LinkState::Established)).await;
+    *bob.links.broken.lock() = true;
+    at_alice.overlay.post(&bob.name(), vec![verdict(1)]).await.unwrap();
+    until("it is at a host", async || settled(&at_alice)).await;
+    at_bob.overlay.shutdown().await;
+    assert!(bob.links.arrived.lock().is_empty());
+    *bob.links.broken.lock() = false;
+    let at_bob = bob.start(net.transport(2)).await;
+    until("Bob has it all the same", async || bob.links.arrived.lock().len() == 1).await;
+    at_bob.overlay.shutdown().await;
+    at_alice.overlay.shutdown().await;
+}
