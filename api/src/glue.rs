@@ -6,7 +6,7 @@
 //! ```
 //!
 //! with zero to three services of the node, then [`Args`]; it is registered with `routes.add(send::handler)` under every
-//! path that ruma knows for the request. Authentication follows from the request type: `args.sender` is a
+//! path that ruma knows for the request. What ruma has no type for takes [`Plain`] and goes in with `routes.add_at`. Authentication follows from the request type: `args.sender` is a
 //! [`Sender`](millpond_node::accounts::Sender), an `Option` of one, an [`Origin`](millpond_node::federation::Origin), or
 //! `()`. It may return prebuilt JSON or a stream with [`Http`], take the body as a stream with [`Upload`], and answer with
 //! a part of a file with [`Ranged`].
@@ -19,15 +19,17 @@ mod failure;
 mod handler;
 mod lenient;
 mod part;
+mod plain;
 mod routes;
 
 pub use self::{
     answer::{Answer, Http},
-    args::{Args, Arguments, Upload},
+    args::{Args, Arguments, Routed, Upload},
     auth::{ClientAddr, Scheme},
     failure::error_response,
     handler::{Handler, Service},
     part::{Part, Ranged},
+    plain::Plain,
     routes::Routes,
 };
 

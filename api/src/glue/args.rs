@@ -46,11 +46,14 @@ pub struct Upload<R: Metadata<Authentication: Scheme>> {
     pub body: Body,
 }
 
+/// Arguments whose request type says where the handler is registered.
+pub trait Routed: Arguments {
+    /// The request type.
+    type Request: IncomingRequest;
+}
+
 /// The last argument of a handler.
 pub trait Arguments: Sized + Send {
-    /// The request type, whose metadata says where the handler is registered.
-    type Request: IncomingRequest;
-
     /// Authenticates and parses a request.
     ///
     /// # Errors
@@ -62,8 +65,6 @@ impl<R, const LIMIT: usize> Arguments for Args<R, LIMIT>
 where
     R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
 {
-    type Request = R;
-
     async fn read(node: &NodeHandle, request: Request<Body>) -> Result<Self, Error> {
         // Authentication comes first: a stranger's body is not worth reading.
         let (sender, mut parts, body) = authenticate::<R>(node, request)?;
@@ -76,12 +77,24 @@ where
     }
 }
 
-impl<R> Arguments for Upload<R>
+impl<R, const LIMIT: usize> Routed for Args<R, LIMIT>
 where
     R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
 {
     type Request = R;
+}
 
+impl<R> Routed for Upload<R>
+where
+    R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
+{
+    type Request = R;
+}
+
+impl<R> Arguments for Upload<R>
+where
+    R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
+{
     async fn read(node: &NodeHandle, request: Request<Body>) -> Result<Self, Error> {
         let (sender, mut parts, body) = authenticate::<R>(node, request)?;
         let path_args = path_args(&mut parts).await?;
@@ -101,7 +114,7 @@ fn authenticate<R: Metadata<Authentication: Scheme>>(
     Ok((sender, parts, body))
 }
 
-async fn path_args(parts: &mut Parts) -> Result<Vec<String>, Error> {
+pub(super) async fn path_args(parts: &mut Parts) -> Result<Vec<String>, Error> {
     use axum::extract::FromRequestParts;
     let matched = RawPathParams::from_request_parts(parts, &()).await;
     let matched = matched.map_err(|e| Error::invalid_param(format!("The path is not valid: {e}")))?;

@@ -10,7 +10,7 @@ use http::{
 use millpond_node::{Error, NodeHandle};
 use ruma::api::{IncomingRequest, Metadata};
 
-use super::{Args, Arguments, Scheme};
+use super::{Args, Arguments, Routed, Scheme};
 
 /// A request whose answer may be a part of a file.
 pub struct Ranged<R: Metadata<Authentication: Scheme>> {
@@ -27,12 +27,17 @@ pub struct Part {
     known: Option<String>,
 }
 
-impl<R> Arguments for Ranged<R>
+impl<R> Routed for Ranged<R>
 where
     R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
 {
     type Request = R;
+}
 
+impl<R> Arguments for Ranged<R>
+where
+    R: IncomingRequest + Metadata<Authentication: Scheme> + Send,
+{
     async fn read(node: &NodeHandle, request: Request<Body>) -> Result<Self, Error> {
         let part = Part::of_headers(request.headers());
         Ok(Self { args: Args::read(node, request).await?, part })

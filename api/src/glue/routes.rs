@@ -8,11 +8,11 @@ use axum::{
     extract::State,
     routing::{MethodFilter, on},
 };
-use http::Request;
+use http::{Method, Request};
 use millpond_node::NodeHandle;
 use ruma::api::{Metadata, path_builder::PathBuilder};
 
-use super::{args::Arguments, failure::error_response, handler::Handler};
+use super::{args::Routed, failure::error_response, handler::Handler};
 
 /// The last path argument is empty: it has no segment that axum could match.
 #[derive(Clone, Copy)]
@@ -24,16 +24,26 @@ pub struct Routes {
     router: Router<NodeHandle>,
 }
 
-type RequestOf<H, M> = <<H as Handler<M>>::Args as Arguments>::Request;
+type RequestOf<H, M> = <<H as Handler<M>>::Args as Routed>::Request;
 
 impl Routes {
     /// Adds a handler under all paths of its request.
     ///
     /// # Panics
     /// When two handlers claim the same method and path: a bug that shows at the first start.
-    pub fn add<M, H: Handler<M>>(&mut self, handler: H) {
+    pub fn add<M, H: Handler<M, Args: Routed>>(&mut self, handler: H) {
         for path in paths::<RequestOf<H, M>>() {
-            self.insert(&path, handler.clone(), false);
+            self.insert(RequestOf::<H, M>::METHOD, &path, handler.clone(), false);
+        }
+    }
+
+    /// Adds a handler under paths that ruma does not know for its request, or that has no type of ruma's.
+    ///
+    /// # Panics
+    /// As [`Routes::add`].
+    pub fn add_at<M, H: Handler<M>>(&mut self, method: Method, paths: &[&'static str], handler: H) {
+        for path in paths {
+            self.insert(method.clone(), &numbered(path), handler.clone(), false);
         }
     }
 
@@ -42,13 +52,13 @@ impl Routes {
     ///
     /// # Panics
     /// As [`Routes::add`].
-    pub fn add_with_empty_tail<M, H: Handler<M>>(&mut self, handler: H) {
+    pub fn add_with_empty_tail<M, H: Handler<M, Args: Routed>>(&mut self, handler: H) {
         self.add(handler.clone());
         for path in paths::<RequestOf<H, M>>() {
             let Some((head, tail)) = path.rsplit_once('/') else { continue };
             if tail.starts_with('{') {
-                self.insert(head, handler.clone(), true);
-                self.insert(&format!("{head}/"), handler.clone(), true);
+                self.insert(RequestOf::<H, M>::METHOD, head, handler.clone(), true);
+                self.insert(RequestOf::<H, M>::METHOD, &format!("{head}/"), handler.clone(), true);
             }
         }
     }
@@ -63,8 +73,11 @@ impl Routes {
         self.router
     }
 
-    fn insert<M, H: Handler<M>>(&mut self, path: &str, handler: H, empty_tail: bool) {
-        let method = RequestOf::<H, M>::METHOD;
+    fn insert<M, H: Handler<M>>(&mut self, method: Method, path: &str, handler: H, empty_tail: bool) {
+        // The first public API had the same endpoints under another name; scripts from then still work.
+        if let Some(rest) = path.strip_prefix("/_matrix/client/r0/") {
+            self.insert(method.clone(), &format!("/_matrix/client/api/v1/{rest}"), handler.clone(), empty_tail);
+        }
         let filter = MethodFilter::try_from(method).expect("ruma's methods are the usual ones");
         let run = move |State(node): State<NodeHandle>, mut request: Request<Body>| async move {
             if empty_tail {
@@ -78,16 +91,17 @@ impl Routes {
 
 /// The paths with their variables numbered: axum wants one name per place, ruma names them by endpoint.
 fn paths<R: Metadata>() -> HashSet<String> {
-    let numbered = |path: &'static str| {
-        let mut number = 0;
-        let segments = path.split('/').map(|segment| match segment.strip_prefix('{') {
-            Some(_) => {
-                number += 1;
-                format!("{{arg{number}}}")
-            }
-            None => segment.to_owned(),
-        });
-        segments.collect::<Vec<_>>().join("/")
-    };
     R::PATH_BUILDER.all_paths().map(numbered).collect()
+}
+
+fn numbered(path: &str) -> String {
+    let mut number = 0;
+    let segments = path.split('/').map(|segment| match segment.strip_prefix('{') {
+        Some(_) => {
+            number += 1;
+            format!("{{arg{number}}}")
+        }
+        None => segment.to_owned(),
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
