@@ -15,6 +15,8 @@ mod media;
 mod public_rooms;
 mod queries;
 mod send;
+mod spaces;
+mod third_party;
 mod version;
 mod well_known;
 
@@ -37,6 +39,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     public_rooms::routes(routes);
     queries::routes(routes);
     routes.add(send::handler);
+    spaces::routes(routes);
+    routes.add(third_party::handler);
 }
 
 /// Registers what anybody may know.

@@ -23,6 +23,7 @@ mod contacts;
 mod history;
 mod mailboxes;
 mod media;
+mod reports;
 mod status;
 
 /// The routes, behind the token.
@@ -34,6 +35,9 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/accounts/deactivate", post(accounts::deactivate))
         .route("/_millpond/v1/accounts/token", post(accounts::token))
         .route("/_millpond/v1/backup", post(backup::make))
+        .route("/_millpond/v1/accounts/mark", post(accounts::mark))
+        .route("/_millpond/v1/reports", get(reports::list))
+        .route("/_millpond/v1/reports/remove", post(reports::remove))
         .route("/_millpond/v1/contacts", get(contacts::list))
         .route("/_millpond/v1/contacts/link", post(contacts::link))
         .route("/_millpond/v1/contacts/add", post(contacts::add))

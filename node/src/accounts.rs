@@ -4,10 +4,12 @@ mod account;
 mod device;
 mod limits;
 mod login;
+mod moderation;
 mod name;
 mod password;
 mod refresh;
 mod removal;
+mod shared_secret;
 mod token;
 mod uiaa;
 
@@ -17,11 +19,15 @@ pub use self::{
     account::{AccountInfo, LogOut, NewAccount},
     device::{NewDevice, Session},
     login::{Credential, LOGIN_TOKEN_LIFETIME},
+    moderation::Mark,
     refresh::{ACCESS_TOKEN_LIFETIME, Refreshed},
+    shared_secret::SharedSecretRegistration,
     token::Sender,
     uiaa::Asked,
 };
-use self::{limits::Limits, login::LoginTokens, password::Passwords, token::TokenCache, uiaa::Sessions};
+use self::{
+    limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, token::TokenCache, uiaa::Sessions,
+};
 use crate::{Core, rooms::Rooms};
 
 /// The accounts of this node. Cloning is cheap.
@@ -36,6 +42,7 @@ struct Inner {
     limits: Limits,
     uiaa: Sessions,
     login_tokens: LoginTokens,
+    nonces: Nonces,
 }
 
 impl Accounts {
@@ -50,6 +57,7 @@ impl Accounts {
             limits,
             uiaa: Sessions::default(),
             login_tokens: LoginTokens::default(),
+            nonces: Nonces::default(),
         }))
     }
 }

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 pub use millpond_mailbox::schedule::Mode as MailMode;
-use ruma::OwnedServerName;
 /// A server's name, for those who read settings.
 pub use ruma::OwnedServerName as ServerName;
+use ruma::{
+    OwnedServerName, OwnedUserId,
+    api::client::discovery::discover_support::{Contact, ContactRole},
+};
 
 /// Who may make an account through the client API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +59,32 @@ pub struct Config {
     pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
+    /// How to reach the node's owner, for `/.well-known/matrix/support`.
+    pub support: Support,
+    /// The identity server that third-party invites go through, as `https://host`; none: there are no such invites.
+    pub identity_server: Option<String>,
+    /// The secret with which `/_synapse/admin/v1/register` makes accounts; none: it makes none.
+    pub registration_shared_secret: Option<String>,
+}
+
+/// How to reach the owner of a node. Nothing is told unless it is set.
+#[derive(Clone, Debug, Default)]
+pub struct Support {
+    /// An address of a page.
+    pub page: Option<String>,
+    /// An e-mail address.
+    pub email: Option<String>,
+    /// A Matrix user.
+    pub matrix_id: Option<OwnedUserId>,
+}
+
+impl Support {
+    /// The contacts as clients are shown them.
+    pub fn contacts(&self) -> Vec<Contact> {
+        let email = self.email.clone().map(|email| Contact::with_email_address(ContactRole::Admin, email));
+        let user = self.matrix_id.clone().map(|user| Contact::with_matrix_id(ContactRole::Admin, user));
+        email.into_iter().chain(user).collect()
+    }
 }
 
 /// How direct links are made. Nothing listens before the user makes or adds a contact.
@@ -121,6 +150,9 @@ impl Config {
             egress: Default::default(),
             classic: None,
             turn: None,
+            support: Support::default(),
+            identity_server: None,
+            registration_shared_secret: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use ruma::{
 };
 
 pub use self::listing::{Listing, ListingRequest};
+pub(crate) use self::listing::{field, is_world_readable};
 use crate::{
     Core, Error,
     rooms::{current, known_room, rows},

@@ -38,6 +38,8 @@ mod queries;
 mod room_state;
 mod sight;
 mod snapshot;
+mod spaces;
+mod third_party;
 mod transaction;
 
 pub(crate) use self::snapshot::{FIELD as SNAPSHOT_FIELD, named as snapshot_document_of, of as snapshot_of};

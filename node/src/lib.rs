@@ -15,6 +15,7 @@ pub mod config;
 mod core;
 pub mod directory;
 pub mod egress;
+mod erasure;
 mod error;
 pub mod federation;
 pub mod filters;
@@ -22,8 +23,10 @@ pub mod history;
 pub mod identity;
 pub mod inbox;
 pub mod introductions;
+mod invite_permission;
 mod json;
 pub mod keys;
+pub mod legacy;
 pub mod limits;
 pub mod links;
 pub mod mail;
@@ -37,9 +40,11 @@ pub mod profile;
 pub mod push;
 pub mod push_rules;
 pub mod receipts;
+pub mod reports;
 pub mod rooms;
 pub mod search;
 pub mod shared_rooms;
+pub mod spaces;
 pub mod start;
 mod supervisor;
 pub mod sync;
@@ -50,6 +55,7 @@ pub mod timeline;
 pub mod to_device;
 pub mod turn;
 pub mod typing;
+pub mod user_directory;
 
 pub use crate::{core::Core, error::Error, supervisor::Supervisor};
 pub use millpond_store::{Error as StoreError, rows};
@@ -115,6 +121,14 @@ pub struct NodeHandle {
     pub receipts: receipts::Receipts,
     /// Who is typing.
     pub typing: typing::Typing,
+    /// What users reported.
+    pub reports: reports::Reports,
+    /// The ways of before `/sync`.
+    pub legacy: legacy::Legacy,
+    /// Rooms as they look from outside.
+    pub spaces: spaces::Spaces,
+    /// Finding users.
+    pub user_directory: user_directory::UserDirectory,
 }
 
 impl NodeHandle {
@@ -138,6 +152,8 @@ impl NodeHandle {
         let history = history::History::new(core.clone(), media.clone());
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
+        let sync = sync::Sync::new(core.clone(), typing.clone(), push.clone());
+        let spaces = spaces::Spaces::new(core.clone(), memberships.clone(), peers.clone());
         let parts = federation::Parts {
             links: links.clone(),
             peers: peers.clone(),
@@ -174,9 +190,13 @@ impl NodeHandle {
             history,
             limits: limits::Limits::new(core.clock().clone(), core.config().rate_limits),
             search: search::Search::new(core.clone()),
-            sync: sync::Sync::new(core.clone(), typing.clone(), push.clone()),
+            legacy: legacy::Legacy::new(core.clone(), sync.clone(), timeline.clone()),
+            sync,
             push,
             typing,
+            reports: reports::Reports::new(core.clone(), timeline.clone()),
+            spaces,
+            user_directory: user_directory::UserDirectory::new(core.clone()),
             timeline,
             core,
         }

@@ -11,6 +11,7 @@ use crate::{
     Core, Error,
     classic::is_of_the_dns,
     inbox::Inbox,
+    invite_permission,
     peers::{self, PATIENCE, Peers},
     rooms::{Action, Rooms, current, known_room, rows},
 };
@@ -19,7 +20,9 @@ mod join;
 mod leave;
 mod restricted;
 mod snapshot;
+mod third_party;
 
+pub use self::third_party::{Signed, ThirdParty};
 pub(crate) use self::{leave::shown_state, restricted::authorising_user};
 
 /// Joining, leaving, inviting, knocking. Cloning is cheap.
@@ -116,11 +119,11 @@ impl Memberships {
     /// That a user can be sent an invite into a room.
     ///
     /// # Errors
-    /// 504 without a way to his server, 403 for a user of a key-named node and a classic room. Dropping the future is safe.
+    /// 403 `M_INVITE_BLOCKED` for one of ours who takes none; 504 without a way to his server, 403 for a user of a key-named node and a classic room. Dropping the future is safe.
     pub async fn check_reachable(&self, target: &UserId, overlay: bool) -> Result<(), Error> {
         let (us, server) = (self.core.identity(), target.server_name());
         if us.is_ours(server) {
-            return Ok(());
+            return invite_permission::check(self.core.snapshot()?.view(), target);
         }
         if !overlay && us.is_dns_named() {
             if !is_of_the_dns(server) {
@@ -159,7 +162,11 @@ impl Memberships {
         Ok((answer.room_id, answer.servers))
     }
 
-    async fn resolve(
+    /// The room that an id or an alias means, and servers that may know it.
+    ///
+    /// # Errors
+    /// 404 when nobody knows the alias. Dropping the future is safe.
+    pub async fn resolve(
         &self,
         room: &RoomOrAliasId,
         mut via: Vec<OwnedServerName>,
@@ -175,7 +182,7 @@ impl Memberships {
     }
 
     /// The linked servers that may know a room, the likeliest first.
-    fn candidates(
+    pub(crate) fn candidates(
         &self,
         user: &UserId,
         room_id: &RoomId,

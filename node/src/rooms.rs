@@ -13,6 +13,7 @@ pub(crate) mod apply;
 mod create;
 pub mod current;
 pub mod groups;
+mod inherit;
 pub(crate) mod local;
 mod membership;
 pub(crate) mod policy;
@@ -20,6 +21,7 @@ pub mod reader;
 pub mod rows;
 mod send;
 pub(crate) mod stripped;
+mod upgrade;
 
 pub use membership::Action;
 pub(crate) use membership::profile as profile_content;
@@ -52,6 +54,42 @@ impl Rooms {
             }
         }
         Ok(rooms)
+    }
+}
+
+impl Rooms {
+    /// The rooms that a user is in, invited to, or knocks at.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn entered(&self, user_id: &UserId) -> Result<Vec<ruma::OwnedRoomId>, Error> {
+        use ruma::events::room::member::MembershipState::{Invite, Join, Knock};
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut rooms = Vec::new();
+        for row in view.scan(millpond_store::tables::MEMBERSHIPS, (user_id,))? {
+            let ((_, room), row) = row?;
+            if matches!(row.membership, Join | Invite | Knock) {
+                rooms.push(rows::room_id(view, room)?);
+            }
+        }
+        Ok(rooms)
+    }
+
+    /// The rooms that two users are joined to.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn shared(&self, one: &UserId, other: &UserId) -> Result<Vec<ruma::OwnedRoomId>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut shared = Vec::new();
+        for room in crate::shared_rooms::joined_rooms(view, one)? {
+            if current::is_joined(view, room, other)? {
+                shared.push(rows::room_id(view, room)?);
+            }
+        }
+        Ok(shared)
     }
 }
 

@@ -26,6 +26,7 @@ impl NodeHandle {
     /// When the stored links cannot be read or no port can be opened.
     pub async fn start(&self) -> Result<Supervisor, Error> {
         self.ask_others();
+        self.user_directory.build().await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let (node, token) = (self.clone(), stop.clone());
@@ -61,7 +62,8 @@ impl NodeHandle {
     fn ask_others(&self) {
         let peers = Arc::new(self.peers.clone());
         self.profiles.use_source(peers.clone());
-        self.media.use_source(peers);
+        self.media.use_source(peers.clone());
+        self.timeline.use_elsewhere(peers);
         self.timeline.connect(Arc::new(self.inbox.clone()));
     }
 

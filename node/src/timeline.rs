@@ -2,12 +2,14 @@
 
 pub(crate) mod bundle;
 mod history;
+pub(crate) mod nearest;
 pub(crate) mod reader;
 mod relations;
 pub(crate) mod select;
 pub(crate) mod sight;
 pub(crate) mod state;
 mod threads;
+mod times;
 pub(crate) mod token;
 pub(crate) mod window;
 
@@ -21,6 +23,7 @@ pub use self::{
     relations::{RelationsRequest, Wanted},
     state::MembersRequest,
     threads::ThreadsRequest,
+    times::{Elsewhere, Timed},
     token::Point,
 };
 use crate::{Core, Error};
@@ -37,16 +40,22 @@ pub trait Backfill: Send + Sync {
 pub struct Timeline {
     core: Core,
     backfill: Arc<OnceLock<Arc<dyn Backfill>>>,
+    elsewhere: times::ElsewhereCell,
 }
 
 impl Timeline {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
-        Self { core, backfill: Arc::default() }
+        Self { core, backfill: Arc::default(), elsewhere: Arc::default() }
     }
 
     /// Gives the way to older history. Until then a room's history ends where ours does; a second call changes nothing.
     pub fn connect(&self, backfill: Arc<dyn Backfill>) {
         let _ = self.backfill.set(backfill);
+    }
+
+    /// Gives the way to ask others for the event of a time; a second call changes nothing.
+    pub fn use_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        let _ = self.elsewhere.set(elsewhere);
     }
 }

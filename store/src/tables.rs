@@ -19,6 +19,10 @@ tables! {
     TOKENS: [u8; 32] => TokenOwner;
     /// Refresh tokens: SHA-256 of the token to its owner.
     REFRESH_TOKENS: [u8; 32] => TokenOwner;
+    /// What administrators did to accounts.
+    ACCOUNT_MARKS: OwnedUserId => AccountMarks;
+    /// What users reported, by position.
+    REPORTS: u64 => UserReport;
 
     // Rooms: the DAG and the state.
 
@@ -102,6 +106,10 @@ tables! {
     ACCOUNT_DATA_LOG: (OwnedUserId, u64) => AccountDataKey;
     /// Profiles of local users: (user, field) to the value as JSON.
     PROFILES: (OwnedUserId, String) => String;
+    /// Users who can be found: the display name that the words of the next table come from.
+    DIRECTORY_NAMES: OwnedUserId => String;
+    /// The words by which they are found: `word user_id`, the word in lower case.
+    DIRECTORY_WORDS: String => OwnedUserId;
     /// Sync filters: (user, filter id) to the filter as JSON.
     FILTERS: (OwnedUserId, String) => String;
     /// Connections of sliding sync: (user, device, connection id).

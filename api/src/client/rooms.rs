@@ -11,12 +11,17 @@ mod leave;
 mod members;
 mod messages;
 mod moderation;
+mod mutual;
+mod outside;
 mod public_rooms;
 mod redact;
 mod relations;
 mod send;
+mod send_once;
 mod state;
 mod threads;
+mod timestamp;
+mod upgrade;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 
@@ -32,14 +37,19 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(event::handler);
     routes.add(joined::handler);
     routes.add(threads::handler);
+    routes.add(timestamp::handler);
+    routes.add(upgrade::handler);
     alias::routes(routes);
     directory::routes(routes);
     join::routes(routes);
     leave::routes(routes);
     members::routes(routes);
     moderation::routes(routes);
+    mutual::routes(routes);
+    outside::routes(routes);
     public_rooms::routes(routes);
     relations::routes(routes);
+    send_once::routes(routes);
     state::routes(routes);
 }
 

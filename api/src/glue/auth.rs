@@ -39,7 +39,7 @@ impl Scheme for AccessToken {
     type Who = Sender;
     fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Sender, Error> {
         let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
-        node.accounts.authenticate(&token, address(request))
+        authenticate(node, request, &token)
     }
     fn sender(who: &Sender) -> Option<&Sender> {
         Some(who)
@@ -50,7 +50,7 @@ impl Scheme for AccessTokenOptional {
     type Who = Option<Sender>;
     fn who<B>(node: &NodeHandle, request: &Request<B>) -> Result<Option<Sender>, Error> {
         let token = Self::extract_authentication(request).map_err(|e| missing(&e))?;
-        token.map(|token| node.accounts.authenticate(&token, address(request))).transpose()
+        token.map(|token| authenticate(node, request, &token)).transpose()
     }
     fn sender(who: &Option<Sender>) -> Option<&Sender> {
         who.as_ref()
@@ -101,11 +101,27 @@ pub(super) fn limit<R: Metadata<Authentication: Scheme>, B>(
     node.limits.take(kind, sender, address(request))
 }
 
+/// Whom a token stands for. Those of locked accounts are good for logging out only.
+fn authenticate<B>(node: &NodeHandle, request: &Request<B>, token: &str) -> Result<Sender, Error> {
+    let sender = node.accounts.authenticate(token, address(request))?;
+    if !logs_out(request.uri().path()) {
+        sender.unlocked()?;
+    }
+    Ok(sender)
+}
+
+/// Whether a path is that of a logout, in any spelling.
+fn logs_out(path: &str) -> bool {
+    let rest = path.strip_prefix("/_matrix/client/").unwrap_or_default();
+    let rest = ["v3/", "r0/", "api/v1/"].into_iter().find_map(|version| rest.strip_prefix(version));
+    matches!(rest, Some("logout" | "logout/all"))
+}
+
 fn address<B>(request: &Request<B>) -> Option<IpAddr> {
     request.extensions().get::<ClientAddr>().map(|address| address.0)
 }
 
-fn missing(error: &ExtractTokenError) -> Error {
+pub(super) fn missing(error: &ExtractTokenError) -> Error {
     let message = match error {
         ExtractTokenError::MissingAccessToken => {
             "This endpoint needs an access token: send `Authorization: Bearer TOKEN`".to_owned()

@@ -42,6 +42,10 @@ services! {
     push_rules: millpond_node::push_rules::PushRules,
     receipts: millpond_node::receipts::Receipts,
     typing: millpond_node::typing::Typing,
+    reports: millpond_node::reports::Reports,
+    legacy: millpond_node::legacy::Legacy,
+    spaces: millpond_node::spaces::Spaces,
+    user_directory: millpond_node::user_directory::UserDirectory,
 }
 
 /// An async function of up to three services and its arguments. `M` only tells the shapes apart.

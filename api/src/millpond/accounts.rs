@@ -4,7 +4,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::Request;
 use millpond_node::{
     Error, NodeHandle,
-    accounts::{LogOut, NewAccount, NewDevice},
+    accounts::{LogOut, Mark, NewAccount, NewDevice},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,6 +45,7 @@ pub(super) async fn list(State(node): State<NodeHandle>) -> Response {
                 json!({
                     "user_id": a.user_id, "created_at_ms": a.created_at_ms, "admin": a.admin,
                     "deactivated": a.deactivated, "devices": a.devices,
+                    "locked": a.marks.locked, "suspended": a.marks.suspended,
                 })
             })
             .collect();
@@ -87,6 +88,31 @@ pub(super) async fn deactivate(State(node): State<NodeHandle>, request: Request<
         Ok(json!({ "user_id": user_id }))
     };
     answer(deactivate.await)
+}
+
+#[derive(Deserialize)]
+struct Marking {
+    name: String,
+    locked: Option<bool>,
+    suspended: Option<bool>,
+    admin: Option<bool>,
+}
+
+pub(super) async fn mark(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
+    let mark = async {
+        let body: Marking = read(request).await?;
+        let user_id = node.accounts.find(&body.name)?;
+        for (mark, on) in [(Mark::Locked, body.locked), (Mark::Suspended, body.suspended)] {
+            if let Some(on) = on {
+                node.accounts.mark_as_owner(&user_id, mark, on).await?;
+            }
+        }
+        if let Some(admin) = body.admin {
+            node.accounts.set_admin(&user_id, admin).await?;
+        }
+        Ok(json!({ "user_id": user_id }))
+    };
+    answer(mark.await)
 }
 
 pub(super) async fn token(State(node): State<NodeHandle>, request: Request<Body>) -> Response {

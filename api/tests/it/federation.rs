@@ -5,4 +5,5 @@ mod gaps;
 mod hostile;
 mod people;
 mod rooms;
+mod spaces;
 mod three;

@@ -2,6 +2,9 @@
 
 mod directory;
 mod history;
+mod join_rules;
 mod membership;
+mod outside;
 mod relations;
 mod state;
+mod upgrade;

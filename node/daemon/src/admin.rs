@@ -22,6 +22,7 @@ pub(crate) mod export;
 pub(crate) mod mailbox;
 pub(crate) mod media;
 pub(crate) mod purge;
+pub(crate) mod report;
 pub(crate) mod status;
 
 /// Where a running node writes the address that it listens on.

@@ -41,6 +41,13 @@ enum Command {
         #[command(subcommand)]
         command: admin::mailbox::Command,
     },
+    /// Read what users reported
+    Report {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: Option<admin::report::Command>,
+    },
     /// Show what the running node is doing
     Status {
         #[command(flatten)]
@@ -139,6 +146,7 @@ impl Cli {
             Some(Command::Account { place, command }) => admin::account::run(&place, command),
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Mailbox { place, command }) => admin::mailbox::run(&place, command),
+            Some(Command::Report { place, command }) => admin::report::run(&place, command.unwrap_or_default()),
             Some(Command::Status { place }) => admin::status::run(&place),
             Some(Command::Backup { place, file, without_media }) => admin::backup::backup(&place, &file, without_media),
             Some(Command::Restore { place, file }) => admin::backup::restore(&place, &file),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Direct, MailMode, Registration, Turn},
+    config::{Config, Direct, MailMode, Registration, Support, Turn},
     egress::Network,
     history::retention,
     media::Keep,
@@ -124,6 +124,21 @@ pub(crate) struct Settings {
     /// PEM files with certificates to trust beside the system's, comma-separated
     #[arg(long, env = "MILLPOND_TRUST_CERTIFICATES", value_delimiter = ',', value_name = "FILE")]
     pub(crate) trust_certificates: Option<Vec<PathBuf>>,
+    /// The identity server for invites by e-mail address or phone number, as https://host [default: none, and no such invites]
+    #[arg(long, env = "MILLPOND_IDENTITY_SERVER", value_name = "URL")]
+    pub(crate) identity_server: Option<String>,
+    /// The secret with which tools make accounts at /_synapse/admin/v1/register [default: none, and no such accounts]
+    #[arg(long, env = "MILLPOND_REGISTRATION_SHARED_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub(crate) registration_shared_secret: Option<String>,
+    /// A page that says how to reach you, shown to everybody who reaches the port
+    #[arg(long, env = "MILLPOND_SUPPORT_PAGE", value_name = "URL")]
+    pub(crate) support_page: Option<String>,
+    /// An e-mail address under which you can be reached, shown in the same way
+    #[arg(long, env = "MILLPOND_SUPPORT_EMAIL", value_name = "ADDRESS")]
+    pub(crate) support_email: Option<String>,
+    /// A Matrix user id under which you can be reached, shown in the same way
+    #[arg(long, env = "MILLPOND_SUPPORT_MATRIX_ID", value_name = "USER")]
+    pub(crate) support_matrix_id: Option<String>,
     /// What to log, as `level` or `target=level,...` [default: info]
     #[arg(long, env = "MILLPOND_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -223,6 +238,9 @@ impl Settings {
         let (names, classic) = set.classic()?;
         node.classic = names;
         node.turn = set.turn()?;
+        node.support = set.support()?;
+        node.identity_server = set.identity_server()?;
+        node.registration_shared_secret = set.registration_shared_secret.clone();
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
         let host_mailboxes = set.host_mailboxes.unwrap_or(false);
@@ -267,9 +285,31 @@ impl Settings {
             remote_media_mib,
             allow_networks,
             trust_certificates,
+            identity_server,
+            registration_shared_secret,
+            support_page,
+            support_email,
+            support_matrix_id,
             log,
             config
         )
+    }
+
+    fn identity_server(&self) -> anyhow::Result<Option<String>> {
+        let Some(url) = self.identity_server.clone() else { return Ok(None) };
+        anyhow::ensure!(url.starts_with("https://"), "identity-server = {url:?}: allowed is https://host");
+        Ok(Some(url))
+    }
+
+    fn support(&self) -> anyhow::Result<Support> {
+        let user = self.support_matrix_id.as_deref().map(|user| {
+            let parsed = user.try_into();
+            parsed.map_err(|e| {
+                anyhow::anyhow!("support-matrix-id = {user:?}: allowed is a user id like @alice:host ({e})")
+            })
+        });
+        let (page, email) = (self.support_page.clone(), self.support_email.clone());
+        Ok(Support { page, email, matrix_id: user.transpose()? })
     }
 
     fn turn(&self) -> anyhow::Result<Option<Turn>> {

@@ -45,6 +45,8 @@ pub struct AccountInfo {
     pub deactivated: bool,
     /// The number of its devices.
     pub devices: usize,
+    /// What administrators did to it.
+    pub marks: rows::AccountMarks,
 }
 
 impl Accounts {
@@ -122,7 +124,8 @@ impl Accounts {
             let (user_id, account) = row?;
             let devices = device::of_user(view, &user_id)?.len();
             let rows::Account { created_at_ms, admin, deactivated, .. } = account;
-            Ok(AccountInfo { user_id, created_at_ms, admin, deactivated, devices })
+            let marks = view.get(tables::ACCOUNT_MARKS, &user_id)?.unwrap_or_default();
+            Ok(AccountInfo { user_id, created_at_ms, admin, deactivated, devices, marks })
         })
         .collect()
     }
@@ -180,7 +183,7 @@ impl Accounts {
     }
 
     async fn leave_rooms(&self, user_id: &UserId) -> Result<(), Error> {
-        for room_id in self.0.rooms.joined(user_id)? {
+        for room_id in self.0.rooms.entered(user_id)? {
             let left = self.0.rooms.change_membership(user_id, &room_id, user_id, Action::Leave, Default::default());
             match left.await {
                 // A room that does not let its member go must not keep the account alive.

@@ -1,10 +1,14 @@
 //! What goes when a device or an account goes. Each part of the node adds what it keeps per device or per user here, so
 //! that all of it leaves in the one transaction that removes the device.
 
-use millpond_store::{Error, Topic, WriteTxn, rows::txn_device, tables};
+use millpond_store::{
+    Error, Topic, WriteTxn,
+    rows::{AccountMarks, txn_device},
+    tables,
+};
 use ruma::{DeviceId, UserId};
 
-use crate::keys;
+use crate::{keys, user_directory};
 
 /// A device was removed; its row and its token are gone already.
 pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
@@ -17,7 +21,15 @@ pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id
 
 /// An account was deactivated; its devices were removed already, one by one. `erase`: the user asked to be forgotten as
 /// far as possible.
-pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, _erase: bool) -> Result<(), Error> {
+pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: bool) -> Result<(), Error> {
+    // Nobody locks or suspends who is gone.
+    txn.remove(tables::ACCOUNT_MARKS, user_id)?;
+    if erase {
+        let marks = AccountMarks { erased: true, ..AccountMarks::default() };
+        txn.put(tables::ACCOUNT_MARKS, user_id, &marks)?;
+    }
+    txn.remove_all(tables::PROFILES, (user_id,))?;
+    user_directory::forget(txn, user_id)?;
     txn.remove_all(tables::ACCOUNT_DATA, (user_id,))?;
     txn.remove_all(tables::ACCOUNT_DATA_LOG, (user_id,))?;
     keys::user_deactivated(txn, user_id)?;

@@ -12,7 +12,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::FutureExt;
 use http::StatusCode;
-use millpond_store::{Position, job, tables};
+use millpond_store::{Position, job, rows::AccountMarks, tables};
 use ruma::{
     OwnedDeviceId, OwnedUserId,
     api::error::{ErrorKind, UnknownTokenErrorData},
@@ -31,6 +31,34 @@ pub struct Sender {
     pub device_id: OwnedDeviceId,
     /// May use the admin endpoints.
     pub admin: bool,
+    /// What administrators did to the account.
+    pub marks: AccountMarks,
+}
+
+impl Sender {
+    /// That the account may take part: suspended ones read, leave and log out, and do nothing else.
+    ///
+    /// # Errors
+    /// 403 `M_USER_SUSPENDED`.
+    pub fn active(&self) -> Result<(), Error> {
+        if !self.marks.suspended {
+            return Ok(());
+        }
+        let message = "This account is suspended by an administrator: it can read, leave rooms and log out";
+        Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::UserSuspended, message))
+    }
+
+    /// That the account is not locked.
+    ///
+    /// # Errors
+    /// 401 `M_USER_LOCKED`, a soft logout: the device stays.
+    pub fn unlocked(&self) -> Result<(), Error> {
+        if !self.marks.locked {
+            return Ok(());
+        }
+        let message = "This account is locked by an administrator; all that can be done is to log out";
+        Err(Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message))
+    }
 }
 
 /// A new secret of 256 bits, for a token.
@@ -90,7 +118,8 @@ impl Accounts {
         let owner = view.get(tables::TOKENS, hash)?.ok_or_else(unknown_token)?;
         let account = view.get(tables::ACCOUNTS, &owner.user_id)?.filter(|a| !a.deactivated);
         let admin = account.ok_or_else(unknown_token)?.admin;
-        let sender = Sender { user_id: owner.user_id, device_id: owner.device_id, admin };
+        let marks = view.get(tables::ACCOUNT_MARKS, &owner.user_id)?.unwrap_or_default();
+        let sender = Sender { user_id: owner.user_id, device_id: owner.device_id, admin, marks };
         let device = view.get(tables::DEVICES, (&sender.user_id, &sender.device_id))?;
         let next = device.as_ref().and_then(|device| device.refresh.as_ref()?.next);
         if next.is_some_and(|next| next.access == hash) {
@@ -198,7 +227,8 @@ mod tests {
     #[test]
     fn what_was_read_before_a_revocation_is_not_kept() {
         let cache = TokenCache::default();
-        let sender = Sender { user_id: ruma::user_id!("@a:b.c").to_owned(), device_id: "D".into(), admin: false };
+        let user_id = ruma::user_id!("@a:b.c").to_owned();
+        let sender = Sender { user_id, device_id: "D".into(), admin: false, marks: AccountMarks::default() };
         let entry = || Entry { sender: sender.clone(), expires_at_ms: None, seen_ms: AtomicU64::new(0) };
         cache.insert([1; 32], entry(), Position(4));
         assert!(cache.sender(&[1; 32]).is_some());

@@ -2,7 +2,7 @@
 
 use millpond_store::{View, rows::RoomShort, tables};
 use ruma::{
-    OwnedMxcUri, OwnedRoomAliasId, OwnedServerName, RoomId, UInt,
+    OwnedMxcUri, OwnedRoomAliasId, OwnedServerName, RoomId, ServerName, UInt,
     directory::{PublicRoomsChunk, PublicRoomsChunkInit, RoomTypeFilter},
     room::{JoinRuleKind, RoomType},
 };
@@ -45,10 +45,15 @@ pub struct Listing {
 }
 
 impl Directory {
+    /// Whether a list is ours.
+    pub fn is_ours(&self, server: &ServerName) -> bool {
+        self.core.identity().is_ours(server)
+    }
+
     /// A page of our public list for a client.
     ///
     /// # Errors
-    /// 404 for the lists of other servers, 400 for a token that is not ours, storage errors.
+    /// 400 for a token that is not ours, storage errors.
     pub fn listing(&self, request: &ListingRequest) -> Result<Listing, Error> {
         if let Some(server) = &request.server
             && !self.core.identity().is_ours(server)
@@ -141,13 +146,18 @@ fn chunk(view: View<'_>, room: RoomShort, room_id: &RoomId) -> Result<PublicRoom
 }
 
 /// Whether everybody may read a room.
-pub(super) fn is_world_readable(view: View<'_>, room: RoomShort) -> Result<bool, Error> {
+pub(crate) fn is_world_readable(view: View<'_>, room: RoomShort) -> Result<bool, Error> {
     let visibility = field::<String>(view, room, "m.room.history_visibility", "history_visibility")?;
     Ok(visibility.as_deref() == Some("world_readable"))
 }
 
 /// One field of a state event; what does not fit counts as absent.
-fn field<T: DeserializeOwned>(view: View<'_>, room: RoomShort, kind: &str, name: &str) -> Result<Option<T>, Error> {
+pub(crate) fn field<T: DeserializeOwned>(
+    view: View<'_>,
+    room: RoomShort,
+    kind: &str,
+    name: &str,
+) -> Result<Option<T>, Error> {
     #[derive(Deserialize)]
     struct Content(serde_json::Map<String, serde_json::Value>);
     let content = current::content::<Content>(view, room, kind, "")?;

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::{Door, Federation, Origin, Snapshot, limits::Act, member_events};
 use crate::{
-    Error,
+    Error, invite_permission,
     memberships::shown_state,
     rooms::{self, local, policy, stripped},
 };
@@ -45,7 +45,8 @@ impl Federation {
     /// Takes an invite; gives the event with our signature. On return it is durable.
     ///
     /// # Errors
-    /// 403 unless the peer is a contact, 429 for too many, 404 for a user who is not here, `M_INCOMPATIBLE_ROOM_VERSION`,
+    /// 403 unless the peer is a contact, 429 for too many, 404 for a user who is not here, 403 `M_INVITE_BLOCKED` for
+    /// one who takes none, `M_INCOMPATIBLE_ROOM_VERSION`,
     /// 400 for an event that is not what it should be, 403 for rooms that a node named by its key cannot be in.
     pub async fn invite(&self, origin: &Origin, invite: Invite<'_>) -> Result<Box<RawValue>, Error> {
         if !origin.is_contact() && origin.door != Door::Classic {
@@ -110,7 +111,7 @@ impl Federation {
         let snapshot = self.core.snapshot()?;
         let account = snapshot.view().get(tables::ACCOUNTS, user)?;
         if self.core.identity().is_our_user(user) && account.is_some_and(|account| !account.deactivated) {
-            return Ok(());
+            return invite_permission::check(snapshot.view(), user);
         }
         Err(Error::not_found(format!("{user} is not a user of this server")))
     }

@@ -2,7 +2,7 @@
 //! (server-server spec, "Restrictions on the events that a server may see"). A server that was never in the room is told
 //! the same as one that asks for a room that is not here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use millpond_matrix::{
     Pdu, PduFlags,
@@ -15,7 +15,7 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    EventId, RoomId, UserId,
+    EventId, OwnedUserId, RoomId, UserId,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
 };
 use serde_json::value::RawValue;
@@ -25,7 +25,7 @@ use super::{
     member_events::{known_rules, raw},
 };
 use crate::{
-    Error,
+    Error, erasure,
     rooms::{groups, rows},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Sight<'a> {
     members: Vec<StateKeyShort>,
     visibility: Option<StateKeyShort>,
     known: HashMap<StateGroup, (HistoryVisibility, Vec<MembershipState>)>,
+    /// Users of ours who want to be forgotten.
+    erased: BTreeSet<OwnedUserId>,
 }
 
 /// How much of an event a server gets.
@@ -71,7 +73,16 @@ impl Federation {
             return Err(stranger());
         }
         let visibility = rows::state_key_short(view, "m.room.history_visibility", "")?;
-        Ok(Sight { view, room, origin, present, members, visibility, known: HashMap::new() })
+        Ok(Sight {
+            view,
+            room,
+            origin,
+            present,
+            members,
+            visibility,
+            known: HashMap::new(),
+            erased: erasure::erased(view)?,
+        })
     }
 }
 
@@ -106,6 +117,9 @@ impl Sight<'_> {
         // What was purged here is redacted as it is stored.
         let Some(after) = row.meta.state_after.filter(|_| !row.meta.purged) else { return Ok(Seen::Redacted) };
         let (visibility, memberships) = self.at(after)?;
+        if erasure::is_of(&self.erased, row) && !memberships.contains(&MembershipState::Join) {
+            return Ok(Seen::Redacted);
+        }
         // That an event was soft-failed here is nothing to those who follow it.
         let pdu = pdu.clone().with_flags(PduFlags::default());
         let seen = if self.present {

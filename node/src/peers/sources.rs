@@ -5,22 +5,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use millpond_overlay::RouteError;
+use millpond_store::tables;
 use ruma::{
-    ServerName, UserId,
-    api::federation::{
-        authenticated_media::{FileOrLocation, get_content},
-        directory::{get_public_rooms, get_public_rooms_filtered},
-        query::get_profile_information,
+    MilliSecondsSinceUnixEpoch, OwnedServerName, RoomId, ServerName, UserId,
+    api::{
+        Direction,
+        federation::{
+            authenticated_media::{FileOrLocation, get_content},
+            directory::{get_public_rooms, get_public_rooms_filtered},
+            event::get_event_by_timestamp,
+            query::get_profile_information,
+        },
     },
     profile::UserProfile,
 };
 
-use super::{PATIENCE, PeerError, Peers};
+use super::{PATIENCE, PeerError, Peers, is_linked};
 use crate::{
     Error,
     directory::{Listing, ListingRequest},
     media::{Label, MediaSource, RemoteMedia},
     profile::ProfileSource,
+    rooms::rows,
+    timeline::{Elsewhere, Timed},
 };
 
 impl Peers {
@@ -114,3 +121,47 @@ impl MediaSource for Peers {
         .boxed()
     }
 }
+
+impl Elsewhere for Peers {
+    fn event_of_time<'a>(
+        &'a self,
+        room_id: &'a RoomId,
+        ts: MilliSecondsSinceUnixEpoch,
+        dir: Direction,
+    ) -> BoxFuture<'a, Result<Option<Timed>, Error>> {
+        async move {
+            for server in self.linked_members(room_id)? {
+                let request = get_event_by_timestamp::v1::Request::new(room_id.to_owned(), ts, dir);
+                match self.ask(&server, request, PATIENCE).await {
+                    Ok(answer) => return Ok(Some((answer.event_id, answer.origin_server_ts))),
+                    Err(error) => tracing::debug!(%error, "a server did not know the event of a time"),
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+}
+
+impl Peers {
+    /// The first few linked servers in a room.
+    fn linked_members(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let Some(room) = rows::room_short(view, room_id)? else { return Ok(Vec::new()) };
+        let mut servers = Vec::new();
+        for row in view.scan(tables::ROOM_SERVERS, (room,))? {
+            let ((_, server), _) = row?;
+            if is_linked(view, &server)? {
+                servers.push(server);
+            }
+            if servers.len() == ASKED_MAX {
+                break;
+            }
+        }
+        Ok(servers)
+    }
+}
+
+/// Servers that are asked the same.
+const ASKED_MAX: usize = 3;

@@ -22,7 +22,7 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{current, groups, reader::StoredRoom, rows, stripped};
+use super::{current, groups, inherit, reader::StoredRoom, rows, stripped};
 use crate::identity::Identity;
 
 mod fanout;
@@ -169,6 +169,7 @@ fn append_event(
         txn.put(tables::ROOM_HEADS, short, &RoomHead { group, bump })?;
     }
     show_outside(txn, identity, short, pdu, event)?;
+    inherit::on_join(txn, identity, short, pdu, event)?;
     relations::write(txn, pdu, event, position)?;
     if event.0 <= newest {
         // The indexer has passed its number while it was an outlier.

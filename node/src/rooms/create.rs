@@ -7,7 +7,7 @@ use millpond_matrix::{
     CheckedPdu,
     build::content,
     create_room::{self, InitialState, NewRoom},
-    rules::{self, rules},
+    rules::{self, RoomRules, rules},
 };
 use millpond_store::{
     WriteTxn, job,
@@ -33,7 +33,7 @@ use super::{
     apply::{self, Context, Owed},
     local, membership, policy, rows, signer,
 };
-use crate::Error;
+use crate::{Error, invite_permission};
 
 /// In the create event: PDUs of this room never leave by the classic door.
 pub(crate) const FEDERATION_KEY: &str = "org.millpond.federation";
@@ -46,12 +46,7 @@ impl Rooms {
     /// one of the events, `M_BAD_JSON` for wrong types.
     pub async fn create(&self, creator: &UserId, request: Request) -> Result<OwnedRoomId, Error> {
         let version = request.room_version.clone().unwrap_or(rules::DEFAULT);
-        let unsupported = || {
-            let known = "6 to 12";
-            let message = format!("room version {version} is not supported; this server makes versions {known}");
-            Error::matrix(StatusCode::BAD_REQUEST, ErrorKind::UnsupportedRoomVersion, message)
-        };
-        let rules = rules(&version).map_err(|_| unsupported())?;
+        let rules = supported(&version)?;
         let alias = request.room_alias_name.as_deref().map(|name| self.new_alias(name)).transpose()?;
         let published = request.visibility == Visibility::Public;
         let (new_room, overlay) = self.new_room(creator, &version, alias.clone(), request)?;
@@ -133,6 +128,9 @@ impl Rooms {
         };
         let snapshot = self.core.snapshot()?;
         let profile = |user: &UserId| membership::profile(&self.core, snapshot.view(), user);
+        for user in request.invite.iter().filter(|user| self.core.identity().is_our_user(user)) {
+            invite_permission::check(snapshot.view(), user)?;
+        }
         let invite = request.invite.iter().filter(|user| *user != creator);
         let invite =
             invite.map(|user| Ok((user.clone(), profile(user)?))).collect::<Result<Vec<(OwnedUserId, _)>, Error>>()?;
@@ -154,7 +152,7 @@ impl Rooms {
     }
 
     /// Now, but never the same twice: in version 12 the room id hashes the create event, and two alike would be one room.
-    fn creation_time(&self) -> MilliSecondsSinceUnixEpoch {
+    pub(super) fn creation_time(&self) -> MilliSecondsSinceUnixEpoch {
         let now = self.core.clock().now_ms();
         let next = |last: u64| Some(now.max(last + 1));
         let last = self.last_created_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
@@ -165,7 +163,11 @@ impl Rooms {
     /// key-named node, where classic federation is impossible, and on a node with a DNS name if the settings say so.
     /// Overlay needs version 12, whose room id hashes the create event. On a key-named node older versions are made for
     /// local use and say `m.federate: false`.
-    fn room_policy(&self, version: &RoomVersionId, content: &mut CanonicalJsonObject) -> Result<bool, Error> {
+    pub(super) fn room_policy(
+        &self,
+        version: &RoomVersionId,
+        content: &mut CanonicalJsonObject,
+    ) -> Result<bool, Error> {
         let asked = content.get(FEDERATION_KEY).map(|value| value.as_str().unwrap_or_default().to_owned());
         let dns_named = self.core.identity().is_dns_named();
         let by_default = match &self.core.config().classic {
@@ -195,6 +197,14 @@ impl Rooms {
             ))),
         }
     }
+}
+
+/// The rules of a version in which rooms can be made here.
+pub(super) fn supported(version: &RoomVersionId) -> Result<&'static RoomRules, Error> {
+    rules(version).map_err(|_| {
+        let message = format!("room version {version} is not supported; this server makes versions 6 to 12");
+        Error::matrix(StatusCode::BAD_REQUEST, ErrorKind::UnsupportedRoomVersion, message)
+    })
 }
 
 fn write_directory(

@@ -10,6 +10,7 @@ use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
 use serde::Deserialize;
 
 use super::rows;
+use crate::user_directory;
 
 /// The event of an entry of the current state.
 pub fn entry(view: View<'_>, room: RoomShort, kind: &str, state_key: &str) -> Result<Option<EventShort>, Error> {
@@ -97,7 +98,14 @@ fn change_member(
     let before = membership(txn.view(), room, user_id)?.filter(|row| row.event.is_some());
     let before = before.map_or(MembershipState::Leave, |row| row.membership);
     let after = match event {
-        Some(event) => membership_of(&rows::event(txn.view(), event)?),
+        Some(event) => {
+            let row = rows::event(txn.view(), event)?;
+            let after = membership_of(&row);
+            if after == MembershipState::Join {
+                user_directory::note(txn, user_id, display_name(&row).as_deref())?;
+            }
+            after
+        }
         None => MembershipState::Leave,
     };
     let row = Membership { membership: after.clone(), event, position, forgotten: false };
@@ -131,6 +139,15 @@ fn count(counts: &mut RoomCounts, membership: &MembershipState, up: bool) {
         _ => return,
     };
     *number = if up { *number + 1 } else { number.saturating_sub(1) };
+}
+
+/// The name that a member event shows.
+fn display_name(row: &EventRow) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Content {
+        displayname: Option<String>,
+    }
+    serde_json::from_str::<Content>(row.header.content.of(&row.json)).ok()?.displayname
 }
 
 /// The membership that a member event says; what does not parse is no membership.

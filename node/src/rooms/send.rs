@@ -79,6 +79,33 @@ impl Rooms {
         self.send_draft(room_id, draft, Some(txn)).await
     }
 
+    /// As [`Rooms::send`] without a transaction id, as the first public API had it: a repetition is another event.
+    ///
+    /// # Errors
+    /// As [`Rooms::send`].
+    pub async fn send_once(
+        &self,
+        sender: &UserId,
+        room_id: &RoomId,
+        kind: TimelineEventType,
+        content: &str,
+    ) -> Result<Sent, Error> {
+        let content = build::content(content.as_bytes()).map_err(local::build_error)?;
+        let draft = EventDraft::new(kind, content, sender.to_owned(), self.core.clock().now());
+        self.send_draft(room_id, draft, None).await
+    }
+
+    /// Whether an event of a room is of this user.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn is_sender(&self, user: &UserId, room_id: &RoomId, event_id: &EventId) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        let Some(room) = super::rows::room_short(snapshot.view(), room_id)? else { return Ok(false) };
+        let found = super::rows::event_in_room(snapshot.view(), room, event_id)?;
+        Ok(found.is_some_and(|(_, row)| crate::json::unquote(row.header.sender.of(&row.json)) == user.as_str()))
+    }
+
     async fn send_draft(&self, room_id: &RoomId, draft: EventDraft, txn: Option<ClientTxn<'_>>) -> Result<Sent, Error> {
         let (core, room_id) = (self.core.clone(), room_id.to_owned());
         let key = txn.map(|txn| TxnKey::new(&draft, &room_id, txn));

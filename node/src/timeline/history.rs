@@ -99,7 +99,7 @@ impl Timeline {
             && !page(&reader, request, from, to)?.window.more)
     }
 
-    async fn fetch_older(&self, room_id: &RoomId, limit: u64) {
+    pub(super) async fn fetch_older(&self, room_id: &RoomId, limit: u64) {
         let Some(backfill) = self.backfill.get() else { return };
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         // What cannot be fetched in time is left to the next page: the client gets what is here and a token to go on.

@@ -16,7 +16,7 @@ use super::{
     sight::{JoinedUntil, RoomSight},
 };
 use crate::{
-    Core,
+    Core, erasure,
     history::retention,
     json::{comma, unquote},
     rooms::rows,
@@ -31,6 +31,8 @@ pub(crate) struct Who<'v> {
     /// Whose messages the user does not want to see (`m.ignored_user_list`).
     pub(crate) ignored: std::rc::Rc<BTreeSet<OwnedUserId>>,
     retention: retention::Settings,
+    /// Whose messages are shown to those only who were there.
+    erased: std::rc::Rc<BTreeSet<OwnedUserId>>,
 }
 
 impl<'v> Who<'v> {
@@ -42,7 +44,8 @@ impl<'v> Who<'v> {
     ) -> Result<Self, Error> {
         let ignored = std::rc::Rc::new(ignored(view, user)?);
         let retention = core.config().retention;
-        Ok(Self { user, device, now_ms: core.clock().now_ms(), ignored, retention })
+        let erased = std::rc::Rc::new(erasure::erased(view)?);
+        Ok(Self { user, device, now_ms: core.clock().now_ms(), ignored, retention, erased })
     }
 }
 
@@ -115,6 +118,19 @@ impl<'v> RoomReader<'v> {
         form: Form,
         relations: Option<&str>,
     ) -> Result<(), Error> {
+        if erasure::is_of(&self.who.erased, row) && !self.was_there(row)? {
+            let redacted = erasure::redacted(self.view, self.room, row)?;
+            return self.write_row(out, &redacted, form, None);
+        }
+        self.write_row(out, row, form, relations)
+    }
+
+    /// Whether the reader was in the room when an event was sent.
+    fn was_there(&self, row: &EventRow) -> Result<bool, Error> {
+        Ok(self.membership_at(row)? == Some(MembershipState::Join))
+    }
+
+    fn write_row(&self, out: &mut Vec<u8>, row: &EventRow, form: Form, relations: Option<&str>) -> Result<(), Error> {
         comma(out);
         let replaced = row.meta.replaces.map(|event| rows::event(self.view, event)).transpose()?;
         let redaction = row.meta.redacted_by.map(|event| self.redaction(event)).transpose()?;

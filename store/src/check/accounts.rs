@@ -16,6 +16,10 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             expect_owner(view, report, (tables::REFRESH_TOKENS, hash), (&user, &device))?;
         }
     }
+    for row in view.scan(tables::ACCOUNT_MARKS, ())? {
+        let (user, _) = row?;
+        report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "an account is marked that is not there".to_owned());
+    }
     expect_known(view, report, tables::TOKENS)?;
     expect_known(view, report, tables::REFRESH_TOKENS)
 }

@@ -6,6 +6,11 @@ use crate::{Error, View, tables};
 pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     account_data(view, report)?;
     receipts(view, report)?;
+    for row in view.scan(tables::DIRECTORY_WORDS, ())? {
+        let (_, user) = row?;
+        let named = view.contains(tables::DIRECTORY_NAMES, &*user)?;
+        report.expect(named, || "the user directory has a word of a user whom it does not know".to_owned());
+    }
     for row in view.scan(tables::MEDIA_PENDING, ())? {
         let ((creator, id), _) = row?;
         let media = view.get(tables::MEDIA, (creator.server_name(), id.as_str()))?;

@@ -6,6 +6,7 @@ use ruma::api::client::room::create_room::v3::{Request, Response};
 use crate::glue::Args;
 
 pub(crate) async fn handler(rooms: Rooms, memberships: Memberships, args: Args<Request>) -> Result<Response, Error> {
+    args.sender.active()?;
     // A room whose invites cannot be sent is not made: the client would believe that they were.
     let overlay = rooms.policy_of_new(&args.request)?;
     for user in &args.request.invite {

@@ -1,19 +1,16 @@
 //! `POST /_matrix/client/v3/rooms/{roomId}/` `invite`, `kick`, `ban`, `unban`: what one user does to another.
 
-use http::StatusCode;
 use millpond_node::{
     Error,
-    memberships::Memberships,
+    memberships::{Memberships, ThirdParty},
     rooms::{Action, Rooms},
 };
-use ruma::api::{
-    client::membership::{
-        ban_user::v3 as ban_user,
-        invite_user::v3::{self as invite_user, InvitationRecipient},
-        kick_user::v3 as kick_user,
-        unban_user::v3 as unban_user,
-    },
-    error::ErrorKind,
+use ruma::api::client::membership::{
+    Invite3pid,
+    ban_user::v3 as ban_user,
+    invite_user::v3::{self as invite_user, InvitationRecipient},
+    kick_user::v3 as kick_user,
+    unban_user::v3 as unban_user,
 };
 
 use super::with_reason;
@@ -28,17 +25,24 @@ pub(crate) fn routes(routes: &mut Routes) {
 }
 
 async fn invite(memberships: Memberships, args: Args<invite_user::Request>) -> Result<invite_user::Response, Error> {
-    let InvitationRecipient::UserId(recipient) = args.request.recipient else {
-        let message = "no identity server is configured: invite users by their Matrix ids";
-        return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message));
-    };
+    args.sender.active()?;
     let (sender, room_id) = (&args.sender.user_id, &args.request.room_id);
-    let extra = with_reason(recipient.reason);
-    memberships.invite(sender, room_id, &recipient.user_id, extra).await?;
+    match args.request.recipient {
+        InvitationRecipient::UserId(recipient) => {
+            let extra = with_reason(recipient.reason);
+            memberships.invite(sender, room_id, &recipient.user_id, extra).await?;
+        }
+        InvitationRecipient::ThirdPartyId(Invite3pid { id_server, id_access_token, medium, address, .. }) => {
+            let ask = ThirdParty { id_server, id_access_token, medium: medium.to_string(), address };
+            memberships.invite_third_party(sender, room_id, ask).await?;
+        }
+        _ => return Err(Error::bad_json("the recipient is neither a user nor an address")),
+    }
     Ok(invite_user::Response::new())
 }
 
 async fn kick(rooms: Rooms, args: Args<kick_user::Request>) -> Result<kick_user::Response, Error> {
+    args.sender.active()?;
     let (sender, request) = (args.sender.user_id, args.request);
     let extra = with_reason(request.reason);
     rooms.change_membership(&sender, &request.room_id, &request.user_id, Action::Kick, extra).await?;
@@ -46,6 +50,7 @@ async fn kick(rooms: Rooms, args: Args<kick_user::Request>) -> Result<kick_user:
 }
 
 async fn ban(rooms: Rooms, args: Args<ban_user::Request>) -> Result<ban_user::Response, Error> {
+    args.sender.active()?;
     let (sender, request) = (args.sender.user_id, args.request);
     let extra = with_reason(request.reason);
     rooms.change_membership(&sender, &request.room_id, &request.user_id, Action::Ban, extra).await?;
@@ -53,6 +58,7 @@ async fn ban(rooms: Rooms, args: Args<ban_user::Request>) -> Result<ban_user::Re
 }
 
 async fn unban(rooms: Rooms, args: Args<unban_user::Request>) -> Result<unban_user::Response, Error> {
+    args.sender.active()?;
     let (sender, request) = (args.sender.user_id, args.request);
     let extra = with_reason(request.reason);
     rooms.change_membership(&sender, &request.room_id, &request.user_id, Action::Unban, extra).await?;

@@ -9,6 +9,7 @@ use ruma::api::client::message::send_message_event::v3::{Request, Response};
 use crate::glue::Args;
 
 pub(crate) async fn handler(rooms: Rooms, args: Args<Request>) -> Result<Response, Error> {
+    args.sender.active()?;
     let (request, sender) = (args.request, args.sender);
     let txn = ClientTxn { device_id: &sender.device_id, txn_id: &request.txn_id };
     let kind = request.event_type.into();

@@ -33,6 +33,7 @@ async fn one(timeline: Timeline, args: Args<GetOne>) -> Result<Http, Error> {
 }
 
 async fn put(rooms: Rooms, memberships: Memberships, args: Args<Put>) -> Result<PutResponse, Error> {
+    args.sender.active()?;
     let (request, user) = (args.request, &args.sender.user_id);
     let content = request.body.json().get();
     if let Some(invited) = invited(&request) {

@@ -46,6 +46,7 @@ async fn set(
     Args { sender, request, .. }: Args<set_profile_field::v3::Request>,
 ) -> Result<set_profile_field::v3::Response, Error> {
     own(&sender, &request.user_id)?;
+    sender.active()?;
     profiles.set(&sender.user_id, &request.value).await?;
     Ok(set_profile_field::v3::Response::new())
 }
@@ -55,6 +56,7 @@ async fn remove(
     Args { sender, request, .. }: Args<delete_profile_field::v3::Request>,
 ) -> Result<delete_profile_field::v3::Response, Error> {
     own(&sender, &request.user_id)?;
+    sender.active()?;
     profiles.remove(&sender.user_id, &request.field).await?;
     Ok(delete_profile_field::v3::Response::new())
 }

@@ -76,6 +76,7 @@ pub async fn right(stage: &Stage, operation: &Operation) -> Ask {
 
 /// Methods that a path takes beside those of the specification: older or unstable operations that clients use.
 pub fn also_takes(id: &str, method: &Method) -> bool {
+    // Scripts of the first public API send without a transaction id, below the path of those with one.
     matches!((id, method.as_str()), ("", _))
 }
 
@@ -184,6 +185,7 @@ async fn account(stage: &Stage, id: &str) -> Option<Exception> {
         "redirectToSSO" | "redirectToIdP" => {
             Exception { query: "?redirectUrl=http%3A%2F%2Flocalhost".to_owned(), ..refusal(404, "M_NOT_FOUND") }
         }
+        "getWellknownPolicy" | "getWellknownSupport" => refusal(404, "M_NOT_FOUND"),
         "deleteDevices" | "deleteDevice" => {
             let who = stage.spare_with_password().await;
             let device = stage.node.device(&who).await.device_id;
@@ -355,8 +357,14 @@ async fn data(stage: &Stage, id: &str) -> Option<Exception> {
         }
         "setPresence" => body(json!({ "presence": "online" })),
         "search" => body(json!({ "search_categories": { "room_events": { "search_term": "hello" } } })),
-        "queryLocationByAlias" => query(&format!("alias=%23pond%3A{}", stage.node.server())),
-        "queryUserByID" => query(&format!("userid={}", escape(stage.bob.id.as_str()))),
+        "queryLocationByAlias" => {
+            Exception { query: format!("?alias=%23pond%3A{}", stage.node.server()), ..refusal(404, "M_NOT_FOUND") }
+        }
+        "queryUserByID" => {
+            let user = escape(stage.bob.id.as_str());
+            Exception { query: format!("?userid={user}"), ..refusal(404, "M_NOT_FOUND") }
+        }
+        "queryLocationByProtocol" | "queryUserByProtocol" | "getProtocolMetadata" => refusal(404, "M_NOT_FOUND"),
         _ => return None,
     })
 }

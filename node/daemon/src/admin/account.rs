@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
 
@@ -36,11 +36,27 @@ pub(crate) enum Command {
         #[arg(long)]
         erase: bool,
     },
+    /// Make an account an administrator's, or with --off an ordinary one again
+    Admin(Switch),
+    /// Lock an account: until --off it can do nothing but log out
+    Lock(Switch),
+    /// Suspend an account: until --off it can read and leave, and not take part
+    Suspend(Switch),
     /// Make an access token for a new device of an account, for scripts and bots
     Token {
         /// The local part or the whole user id
         name: String,
     },
+}
+
+/// Something of an account that is on or off.
+#[derive(Args)]
+pub(crate) struct Switch {
+    /// The local part or the whole user id
+    name: String,
+    /// Take it back
+    #[arg(long)]
+    off: bool,
 }
 
 pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
@@ -59,13 +75,9 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         }
         Command::List => {
             for account in list(&api.ask(Method::GET, "accounts", None)?, "accounts") {
-                let flag = |name, shown| if account[name] == true { shown } else { "" };
-                println!(
-                    "{}{}{}",
-                    text(account, "user_id"),
-                    flag("admin", "  admin"),
-                    flag("deactivated", "  deactivated")
-                );
+                let flags = ["admin", "deactivated", "locked", "suspended"];
+                let flags = flags.into_iter().filter(|flag| account[*flag] == true).map(|flag| format!("  {flag}"));
+                println!("{}{}", text(account, "user_id"), flags.collect::<String>());
             }
         }
         Command::Password { name } => {
@@ -76,6 +88,19 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         Command::Deactivate { name, erase } => {
             let done = ask("accounts/deactivate", &name, json!({ "name": name, "erase": erase }))?;
             println!("{} is deactivated", text(&done, "user_id"));
+        }
+        Command::Admin(Switch { name, off }) => {
+            let done = ask("accounts/mark", &name, json!({ "name": name, "admin": !off }))?;
+            let now = if off { "an ordinary account" } else { "an administrator" };
+            println!("{} is {now}", text(&done, "user_id"));
+        }
+        Command::Lock(Switch { name, off }) => {
+            let done = ask("accounts/mark", &name, json!({ "name": name, "locked": !off }))?;
+            println!("{} is {}", text(&done, "user_id"), if off { "unlocked" } else { "locked" });
+        }
+        Command::Suspend(Switch { name, off }) => {
+            let done = ask("accounts/mark", &name, json!({ "name": name, "suspended": !off }))?;
+            println!("{} is {}", text(&done, "user_id"), if off { "not suspended any more" } else { "suspended" });
         }
         Command::Token { name } => {
             let made = ask("accounts/token", &name, json!({ "name": name }))?;

@@ -29,6 +29,25 @@ fn manage(home: &Home) {
     let token = home.says(&["account", "token", "alice"], "");
     assert_eq!(token.lines().count(), 1, "a script reads the token alone: {token}");
     assert!(home.says(&["status"], "").contains("Accounts  2"));
+    marks(home);
+}
+
+/// What the owner does to accounts, and reads of what they reported.
+fn marks(home: &Home) {
+    home.says(&["account", "create", "dora"], "secret of dora\n");
+    assert!(home.says(&["account", "lock", "dora"], "").ends_with("is locked\n"));
+    assert!(home.says(&["account", "suspend", "dora"], "").ends_with("is suspended\n"));
+    let list = home.says(&["account", "list"], "");
+    assert!(list.lines().any(|line| line.starts_with("@dora:") && line.ends_with("  locked  suspended")), "{list}");
+    assert!(home.refuses(&["account", "admin", "dora"], "").contains("free it first"));
+    home.says(&["account", "lock", "dora", "--off"], "");
+    home.says(&["account", "suspend", "dora", "--off"], "");
+    assert!(home.says(&["account", "admin", "dora"], "").ends_with("is an administrator\n"));
+    assert!(home.refuses(&["account", "lock", "dora"], "").contains("Administrators"));
+    home.says(&["account", "admin", "dora", "--off"], "");
+    home.says(&["account", "deactivate", "dora"], "");
+    assert_eq!(home.says(&["report"], ""), "");
+    assert!(home.refuses(&["report", "remove", "7"], "").contains("no report 7"));
 }
 
 fn holds(home: &Home, node: &Running) {

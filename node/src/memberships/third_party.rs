@@ -1,0 +1,296 @@
+//! Invites of people who are known by an e-mail address or a phone number only (client-server API, "Third-party invites"),
+//! through the identity server that the owner has configured. Without one nobody is asked and nothing is invited.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use millpond_matrix::build::EventDraft;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
+    api::{error::ErrorKind, federation::thirdparty::exchange_invite},
+    events::{StateEventType, TimelineEventType},
+    serde::Raw,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Memberships;
+use crate::{
+    Error, directory,
+    egress::Limits,
+    peers::PATIENCE,
+    rooms::{Action, current, known_room, local},
+};
+
+/// Whom to invite.
+#[derive(Clone, Debug)]
+pub struct ThirdParty {
+    /// The identity server to ask, by its host.
+    pub id_server: String,
+    /// The user's token for it.
+    pub id_access_token: String,
+    /// `email` or `msisdn`.
+    pub medium: String,
+    /// The address.
+    pub address: String,
+}
+
+/// The proof of an identity server that an address is a user's.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Who invited the address.
+    pub sender: OwnedUserId,
+    /// Whose it is.
+    pub mxid: OwnedUserId,
+    /// The token of the invite.
+    pub token: String,
+    /// The whole proof: `mxid`, `token` and `signatures`.
+    pub proof: CanonicalJsonObject,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    token: String,
+    public_keys: Vec<Key>,
+    display_name: String,
+}
+
+#[derive(Clone, Deserialize)]
+struct Key {
+    public_key: String,
+    key_validity_url: String,
+}
+
+const KIND: &str = "m.room.third_party_invite";
+
+impl Memberships {
+    /// Invites somebody by an address: the user whose it is, or with a token that the identity server sends him. Dropping
+    /// the future may leave him with a message and without an invite.
+    ///
+    /// # Errors
+    /// 403 `M_THREEPID_DENIED` without a configured identity server, `M_SERVER_NOT_TRUSTED` for another one, 403 for who
+    /// may not invite, 504 when the identity server does not answer as it should; as [`Memberships::invite`].
+    pub async fn invite_third_party(&self, sender: &UserId, room_id: &RoomId, ask: ThirdParty) -> Result<(), Error> {
+        let base = self.identity_server(&ask.id_server)?;
+        // Nobody is written to for an invite that the room would not let in.
+        self.try_third_party(sender, room_id)?;
+        if let Some(user) = self.look_up(&base, &ask).await? {
+            return self.invite(sender, room_id, &user, CanonicalJsonObject::new()).await;
+        }
+        let stored: Stored = self.store_invite(&base, sender, room_id, &ask).await?;
+        let key = stored.public_keys.first().cloned();
+        let key = key.ok_or_else(|| Error::unreachable("the identity server gave no key with the invite"))?;
+        let keys: Vec<_> = stored.public_keys.iter().take(KEYS_MAX).map(shown).collect();
+        let content = json!({
+            "display_name": stored.display_name, "public_key": key.public_key,
+            "key_validity_url": key.key_validity_url, "public_keys": keys,
+        });
+        let kind = StateEventType::from(KIND);
+        self.rooms.send_state(sender, room_id, &kind, stored.token, &content.to_string()).await?;
+        Ok(())
+    }
+
+    /// Turns the proof that an address is a user's into an invite for him: here, or at the inviter's server.
+    ///
+    /// # Errors
+    /// 403 for a proof that is another user's or that the room does not take; as [`Memberships::invite`].
+    pub async fn redeem(&self, user: &UserId, room_id: &RoomId, signed: &Signed) -> Result<(), Error> {
+        if signed.mxid != user {
+            return Err(Error::forbidden(format!("the proof is for {}", signed.mxid)));
+        }
+        if self.core.identity().is_our_user(&signed.sender) && self.rooms.is_resident(room_id)? {
+            return self.exchange(&signed.sender, room_id, user, signed.proof.clone()).await;
+        }
+        let content = json!({
+            "membership": "invite",
+            "third_party_invite": { "display_name": "", "signed": signed.proof },
+        });
+        let content = Raw::new(&content).map_err(|e| Error::internal(e.to_string()))?.cast_unchecked();
+        let member = StateEventType::RoomMember;
+        let mut request =
+            exchange_invite::v1::Request::new(room_id.to_owned(), signed.sender.clone(), user.to_owned(), content);
+        request.kind = member;
+        self.peers.ask(signed.sender.server_name(), request, PATIENCE).await?;
+        Ok(())
+    }
+
+    /// Makes the invite that a proof allows; the auth rules check the proof against the keys in the room.
+    ///
+    /// # Errors
+    /// 403 for a proof that the room does not take, or whose key the identity server has taken back.
+    pub(crate) async fn exchange(
+        &self,
+        sender: &UserId,
+        room_id: &RoomId,
+        target: &UserId,
+        proof: CanonicalJsonObject,
+    ) -> Result<(), Error> {
+        let token = proof.get("token").and_then(CanonicalJsonValue::as_str).unwrap_or_default().to_owned();
+        let invite: Option<CanonicalJsonObject> = {
+            let snapshot = self.core.snapshot()?;
+            let (room, _) = known_room(snapshot.view(), room_id)?;
+            current::content(snapshot.view(), room, KIND, &token)?
+        };
+        let invite = invite.filter(|invite| !invite.is_empty());
+        let invite = invite.ok_or_else(|| Error::forbidden("there is no such third-party invite in that room"))?;
+        self.check_key(&invite).await?;
+        let name = invite.get("display_name").cloned().unwrap_or(CanonicalJsonValue::String(String::new()));
+        let third_party: CanonicalJsonObject =
+            [("display_name".to_owned(), name), ("signed".to_owned(), CanonicalJsonValue::Object(proof))].into();
+        let extra = [("third_party_invite".to_owned(), CanonicalJsonValue::Object(third_party))].into();
+        self.check_reachable(target, self.policy_of(room_id)?).await?;
+        self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
+    }
+
+    /// The configured identity server, if it is the one that is asked for.
+    fn identity_server(&self, asked: &str) -> Result<String, Error> {
+        let Some(base) = self.core.config().identity_server.as_deref() else {
+            let message = "no identity server is configured: invite users by their Matrix ids";
+            return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message));
+        };
+        let base = base.trim_end_matches('/');
+        let host = base.split_once("://").map_or(base, |(_, host)| host);
+        if host != asked {
+            let message = format!("this homeserver asks the identity server {host} only");
+            return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ServerNotTrusted, message));
+        }
+        Ok(base.to_owned())
+    }
+
+    /// That the room would take a third-party invite of this sender.
+    fn try_third_party(&self, sender: &UserId, room_id: &RoomId) -> Result<(), Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let (room, _) = known_room(view, room_id)?;
+        if !current::is_joined(view, room, sender)? {
+            return Err(Error::forbidden(format!("you are not in room {room_id}")));
+        }
+        let now = self.core.clock().now();
+        let draft = EventDraft::new(TimelineEventType::from(KIND), CanonicalJsonObject::new(), sender.to_owned(), now);
+        let draft = EventDraft { state_key: Some("try".to_owned()), ..draft };
+        local::plan(&self.core, view, room_id, draft).map(drop)
+    }
+
+    /// Whose address it is, if the identity server knows (identity service API, "Performing lookups"): it is told a hash.
+    async fn look_up(&self, base: &str, ask: &ThirdParty) -> Result<Option<OwnedUserId>, Error> {
+        #[derive(Deserialize)]
+        struct Details {
+            algorithms: Vec<String>,
+            lookup_pepper: String,
+        }
+        #[derive(Deserialize)]
+        struct Found {
+            mappings: std::collections::BTreeMap<String, OwnedUserId>,
+        }
+        let token = &ask.id_access_token;
+        let url = format!("{base}/_matrix/identity/v2/hash_details");
+        let Details { algorithms, lookup_pepper } = self.ask_identity(Method::GET, &url, token, None).await?;
+        if !algorithms.iter().any(|algorithm| algorithm == "sha256") {
+            return Err(Error::unreachable("the identity server does not look up by SHA-256"));
+        }
+        let digest = Sha256::digest(format!("{} {} {lookup_pepper}", ask.address.to_lowercase(), ask.medium));
+        let hash = URL_SAFE_NO_PAD.encode(digest);
+        let url = format!("{base}/_matrix/identity/v2/lookup");
+        let body = json!({ "addresses": [hash], "algorithm": "sha256", "pepper": lookup_pepper });
+        let Found { mut mappings } = self.ask_identity(Method::POST, &url, token, Some(body)).await?;
+        Ok(mappings.remove(&hash))
+    }
+
+    async fn store_invite(
+        &self,
+        base: &str,
+        sender: &UserId,
+        room_id: &RoomId,
+        ask: &ThirdParty,
+    ) -> Result<Stored, Error> {
+        let mut body = json!({
+            "medium": ask.medium, "address": ask.address, "room_id": room_id, "sender": sender,
+        });
+        {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            let (room, _) = known_room(view, room_id)?;
+            for (name, kind, field) in SHOWN {
+                if let Some(value) = directory::field::<String>(view, room, kind, field)? {
+                    body[name] = Value::String(value);
+                }
+            }
+            for (name, field) in [("sender_display_name", "displayname"), ("sender_avatar_url", "avatar_url")] {
+                if let Some(CanonicalJsonValue::String(value)) = crate::profile::shown(view, sender)?.remove(field) {
+                    body[name] = Value::String(value);
+                }
+            }
+        }
+        let url = format!("{base}/_matrix/identity/v2/store-invite");
+        self.ask_identity(Method::POST, &url, &ask.id_access_token, Some(body)).await
+    }
+
+    /// That the identity server stands by the key of an invite. Only the configured one is asked.
+    async fn check_key(&self, invite: &CanonicalJsonObject) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Valid {
+            valid: bool,
+        }
+        let text = |name: &str| invite.get(name).and_then(CanonicalJsonValue::as_str);
+        let Some(base) = self.core.config().identity_server.as_deref() else { return Ok(()) };
+        let (Some(url), Some(key)) = (text("key_validity_url"), text("public_key")) else { return Ok(()) };
+        if !url.starts_with(&format!("{}/", base.trim_end_matches('/'))) {
+            return Ok(());
+        }
+        // Standard base64 has three letters that mean something else in a query.
+        let key = key.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let Valid { valid } = self.ask_identity(Method::GET, &format!("{url}?public_key={key}"), "", None).await?;
+        if valid { Ok(()) } else { Err(Error::forbidden("the identity server has taken the key of that invite back")) }
+    }
+
+    async fn ask_identity<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> Result<T, Error> {
+        let mut request = Request::builder().method(method).uri(url);
+        if !token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = request.body(body).map_err(|e| Error::invalid_param(format!("not a request: {e}")))?;
+        let https_only = url.starts_with("https:");
+        let limits = Limits { time: TIME, body: BODY_MAX, redirects: 0, https_only };
+        let failed = |e: String| Error::unreachable(format!("the identity server does not answer as it should: {e}"));
+        let answer = self.core.egress().send(request, limits).await.map_err(|e| failed(e.to_string()))?;
+        match answer.status() {
+            status if status.is_success() => serde_json::from_slice(answer.body()).map_err(|e| failed(e.to_string())),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(Error::forbidden("the identity server refuses your token, or asks for its terms to be accepted"))
+            }
+            status => Err(failed(format!("status {status}"))),
+        }
+    }
+}
+
+fn shown(key: &Key) -> Value {
+    json!({ "public_key": key.public_key, "key_validity_url": key.key_validity_url })
+}
+
+/// What the message to the invited person may say of the room: field of the request, event type, field of its content.
+const SHOWN: [(&str, &str, &str); 5] = [
+    ("room_name", "m.room.name", "name"),
+    ("room_avatar_url", "m.room.avatar", "url"),
+    ("room_alias", "m.room.canonical_alias", "alias"),
+    ("room_join_rules", "m.room.join_rules", "join_rule"),
+    ("room_type", "m.room.create", "type"),
+];
+/// How long the identity server has for an answer.
+const TIME: Duration = Duration::from_secs(20);
+/// Bytes of an answer of it.
+const BODY_MAX: u64 = 64 << 10;
+/// Keys that are put into the room.
+const KEYS_MAX: usize = 8;
