@@ -6,7 +6,10 @@
 //!                                                                   ^ Resolve: off the writer, come again
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use http::StatusCode;
 use millpond_matrix::check::MAX_RAW_LEN;
@@ -14,6 +17,7 @@ use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Core, Error, peers::Peers};
@@ -65,6 +69,11 @@ const MAX_VIA: usize = 64;
 /// Transaction ids of a peer that are remembered, and how often older ones are looked for.
 const MAX_TXN_IDS: usize = 1_000;
 const PRUNE_EVERY: u32 = 256;
+/// Staged PDUs by room, each with its position.
+type Staged = BTreeMap<OwnedRoomId, Vec<(u64, StagedPdu)>>;
+
+/// Rooms that are judged at once.
+const ROOMS_AT_ONCE: usize = 8;
 /// PDUs that are judged in one go.
 const BATCH: usize = 512;
 
@@ -152,25 +161,50 @@ impl Inbox {
         self.held.hold(room_id)
     }
 
-    /// Judges what is staged, until told to stop. What is left stays staged.
+    /// Judges what is staged, until told to stop. What is left stays staged. Each room is judged by itself, some at a time:
+    /// one whose gaps only a slow server can close does not hold up the others.
     ///
     /// # Errors
     /// Storage errors.
     pub async fn work(&self, stop: CancellationToken) -> Result<(), Error> {
+        let mut judging = JoinSet::new();
+        let mut busy: HashSet<OwnedRoomId> = HashSet::new();
+        let mut retrying = JoinSet::new();
+        let mut retry = Box::pin(tokio::time::sleep(parked::RETRY));
         loop {
             let changed = self.core.notifier().register([Topic::Inbox]);
-            while self.work_once().await? {
-                if stop.is_cancelled() {
-                    return Ok(());
+            if busy.len() < ROOMS_AT_ONCE {
+                let (rooms, unplaceable) = self.staged(&busy)?;
+                self.discard(unplaceable).await?;
+                for (room_id, staged) in rooms.into_iter().take(ROOMS_AT_ONCE - busy.len()) {
+                    busy.insert(room_id.clone());
+                    let inbox = self.clone();
+                    judging.spawn(async move { (inbox.judge_room(&room_id, staged).await, room_id) });
                 }
             }
-            let retry = tokio::time::sleep(parked::RETRY);
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => break,
                 () = changed.changed() => {}
-                () = retry => self.retry_parked().await?,
+                Some(ended) = judging.join_next() => {
+                    let (judged, room_id) = ended.map_err(|e| Error::internal(format!("judging PDUs died: {e}")))?;
+                    busy.remove(&room_id);
+                    judged?;
+                }
+                Some(ended) = retrying.join_next() => {
+                    ended.map_err(|e| Error::internal(format!("asking for missing events died: {e}")))??;
+                }
+                () = &mut retry => {
+                    retry = Box::pin(tokio::time::sleep(parked::RETRY));
+                    if retrying.is_empty() {
+                        let inbox = self.clone();
+                        retrying.spawn(async move { inbox.retry_parked().await });
+                    }
+                }
             }
         }
+        judging.shutdown().await;
+        retrying.shutdown().await;
+        Ok(())
     }
 
     /// Judges one batch; says whether there was any.
@@ -178,24 +212,7 @@ impl Inbox {
     /// # Errors
     /// Storage errors.
     pub async fn work_once(&self) -> Result<bool, Error> {
-        let mut rooms: BTreeMap<OwnedRoomId, Vec<(u64, StagedPdu)>> = BTreeMap::new();
-        let mut unplaceable = Vec::new();
-        {
-            let snapshot = self.core.snapshot()?;
-            let mut found = 0;
-            for row in snapshot.view().scan(tables::INBOX, ())? {
-                let (position, staged) = row?;
-                match judge::room_of(&staged.json) {
-                    Some(room_id) if self.held.contains(&room_id) => continue,
-                    Some(room_id) => rooms.entry(room_id).or_default().push((position, staged)),
-                    None => unplaceable.push(position),
-                }
-                found += 1;
-                if found == BATCH {
-                    break;
-                }
-            }
-        }
+        let (rooms, unplaceable) = self.staged(&HashSet::new())?;
         if rooms.is_empty() && unplaceable.is_empty() {
             return Ok(false);
         }
@@ -204,6 +221,25 @@ impl Inbox {
             self.judge_room(&room_id, staged).await?;
         }
         Ok(true)
+    }
+
+    /// The first of what is staged, by room but for those that are busy, and the positions of what is of no room.
+    fn staged(&self, busy: &HashSet<OwnedRoomId>) -> Result<(Staged, Vec<u64>), Error> {
+        let (mut rooms, mut unplaceable, mut found) = (Staged::new(), Vec::new(), 0);
+        let snapshot = self.core.snapshot()?;
+        for row in snapshot.view().scan(tables::INBOX, ())? {
+            let (position, staged) = row?;
+            match judge::room_of(&staged.json) {
+                Some(room_id) if busy.contains(&room_id) || self.held.contains(&room_id) => continue,
+                Some(room_id) => rooms.entry(room_id).or_default().push((position, staged)),
+                None => unplaceable.push(position),
+            }
+            found += 1;
+            if found == BATCH {
+                break;
+            }
+        }
+        Ok((rooms, unplaceable))
     }
 
     /// Forgets staged PDUs that can never be judged.
