@@ -23,6 +23,8 @@ use crate::glue::JSON_LIMIT;
 const TRANSACTION_LIMIT: usize = 12 << 20;
 /// KiB of bodies of all requests together whose sender is not known yet, or that are being answered.
 const ALL_BODIES_KIB: usize = 96 << 10;
+/// KiB that even a request without a body takes, so that their number is bounded as well.
+const LEAST_KIB: u32 = 256;
 /// How long a body may take, and how long a request waits for its turn.
 const DEADLINE: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_secs(10);
@@ -70,7 +72,7 @@ impl Doorkeeper {
         if length > limit {
             return Err(too_large(limit));
         }
-        let kib = u32::try_from(length.div_ceil(1024)).expect("the limit has few KiB");
+        let kib = u32::try_from(length.div_ceil(1024)).expect("the limit has few KiB").max(LEAST_KIB);
         let turn = tokio::time::timeout(TURN, self.room.clone().acquire_many_owned(kib)).await;
         match turn {
             Ok(Ok(permit)) => Ok(Held(Arc::new(permit))),

@@ -23,6 +23,7 @@ use crate::{
 
 mod discovery;
 mod dns;
+mod down;
 mod inbound;
 mod keys;
 mod outgoing;
@@ -54,6 +55,9 @@ pub enum ClassicError {
     /// The name is of a form that the DNS does not know.
     #[error("{0} is not a name of the DNS")]
     NotOfTheDns(ruma::OwnedServerName),
+    /// It did not answer lately.
+    #[error("the server did not answer lately and is left alone for a while")]
+    Down,
     /// It could not be asked, or what it sent is over the limits.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -72,10 +76,8 @@ struct Inner {
     discovery: Discovery,
     keys: keys::Fetching,
     callers: inbound::Callers,
+    down: down::Down,
 }
-
-/// Bytes of an answer; the state of a large room has some ten MiB.
-const ANSWER_MAX: u64 = 256 << 20;
 
 impl Classic {
     /// The service; it sends nothing unless the node has a DNS name and classic federation is set up.
@@ -88,6 +90,7 @@ impl Classic {
             discovery,
             keys: keys::Fetching::default(),
             callers: inbound::Callers::default(),
+            down: down::Down::default(),
         }))
     }
 
@@ -101,7 +104,17 @@ impl Classic {
         self.is_on() && server_name::is_of_the_dns(server) && !self.0.core.identity().is_ours(server)
     }
 
-    /// Sends a signed request and reads the whole answer, whatever its status. Dropping the future gives the request up.
+    /// Whether a server did not answer lately: what can wait is not asked of it now.
+    pub(crate) fn is_down(&self, server: &ServerName) -> bool {
+        self.0.down.contains(server)
+    }
+
+    /// A server has asked us something, so it is there.
+    pub(crate) fn is_up(&self, server: &ServerName) {
+        self.0.down.note(server, true);
+    }
+
+    /// Sends a signed request and reads the whole answer of at most `most` bytes, whatever its status. Dropping the future gives the request up.
     ///
     /// # Errors
     /// [`ClassicError`]; a status is none.
@@ -110,10 +123,13 @@ impl Classic {
         to: &ServerName,
         outgoing: Outgoing,
         patience: Duration,
+        most: u64,
     ) -> Result<Response<Bytes>, ClassicError> {
         let (egress, request) = self.prepare(to, outgoing.into_request(), patience).await?;
-        let limits = Limits { time: patience, body: ANSWER_MAX, redirects: 0, https_only: true };
-        Ok(egress.send(request, limits).await?)
+        let limits = Limits { time: patience, body: most, redirects: 0, https_only: true };
+        let answer = egress.send(request, limits).await;
+        self.0.down.note(to, answer.is_ok());
+        Ok(answer?)
     }
 
     /// As [`Classic::send`], with the body as it arrives, at most `most` bytes.

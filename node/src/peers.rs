@@ -16,7 +16,7 @@ use ruma::{
     api::{IncomingResponseExt, OutgoingRequest, path_builder::SinglePath},
 };
 use serde_json::value::RawValue;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
     Core, Error,
@@ -34,6 +34,13 @@ pub(crate) use self::{
     route::{Route, route},
 };
 
+/// Bytes of the answer to a join: the room's state with its auth chain.
+const ROOM_MOST: u64 = 256 << 20;
+/// Bytes of the answer to a transaction: a line for each PDU.
+const RECEIPT_MOST: u64 = 1 << 20;
+
+/// Files of other servers that are fetched at once.
+const FILES_AT_ONCE: usize = 4;
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
 
@@ -47,6 +54,7 @@ pub struct Peers {
     links: Links,
     classic: Classic,
     awaited: Arc<Mutex<BTreeSet<OwnedServerName>>>,
+    files: Arc<Semaphore>,
     link_ups: broadcast::Sender<OwnedServerName>,
     mail_forgotten: broadcast::Sender<OwnedServerName>,
 }
@@ -115,8 +123,9 @@ impl Peers {
     /// The service over links.
     pub fn new(core: Core, links: Links) -> Self {
         let classic = Classic::new(core.clone());
+        let files = Arc::new(Semaphore::new(FILES_AT_ONCE));
         let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
-        Self { core, links, classic, awaited: Arc::default(), link_ups, mail_forgotten }
+        Self { core, links, classic, awaited: Arc::default(), files, link_ups, mail_forgotten }
     }
 
     /// Classic federation.
@@ -156,9 +165,10 @@ impl Peers {
         patience: Duration,
     ) -> Result<R::IncomingResponse, PeerError> {
         let answer = match self.route(to)? {
+            Route::Classic if R::CAN_WAIT && self.classic.is_down(to) => return Err(ClassicError::Down.into()),
             Route::Classic => {
                 let outgoing = Outgoing::question(request).map_err(PeerError::Malformed)?;
-                self.classic.send(to, outgoing, patience).await?
+                self.classic.send(to, outgoing, patience, R::MOST).await?
             }
             Route::Link => {
                 let request = http_request(request).map_err(PeerError::Malformed)?;
@@ -189,7 +199,7 @@ impl Peers {
             }
             (Route::Classic, AnyPdu::Classic(pdu)) => {
                 let outgoing = Outgoing::bringing(pdu, request).map_err(PeerError::Malformed)?;
-                self.classic.send(to, outgoing, patience).await?
+                self.classic.send(to, outgoing, patience, ROOM_MOST).await?
             }
             (Route::Classic, AnyPdu::Overlay(_)) => return Err(PeerError::NotForClassic),
         };
@@ -221,7 +231,7 @@ impl Peers {
                 };
                 let pdus = pdus.into_iter().map(classic).collect::<Result<Vec<_>, _>>()?;
                 let outgoing = Outgoing::transaction(txn_id, pdus, body).map_err(PeerError::Malformed)?;
-                self.classic.send(to, outgoing, patience).await?
+                self.classic.send(to, outgoing, patience, RECEIPT_MOST).await?
             }
         };
         accepted(answer).map(drop)

@@ -21,7 +21,7 @@ use super::{Classic, KeyRing, published};
 use crate::{Error, egress::Limits};
 
 /// For a document, from which a peer or a join waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// Documents fetched at once, for all that need some.
 const MAX_FETCHING: usize = 24;
 /// Between two questions to a server whose answer did not help, doubled each time up to [`BACK_OFF_MAX`].

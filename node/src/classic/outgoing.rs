@@ -25,30 +25,41 @@ use serde_json::value::RawValue;
 use super::sendable::{ClassicRoom, Sendable};
 
 /// A request that carries no event.
-pub trait Question: OutgoingRequest<PathBuilder = SinglePath> {}
+pub trait Question: OutgoingRequest<PathBuilder = SinglePath> {
+    /// Bytes of the answer at most.
+    const MOST: u64;
+    /// Whether nobody waits for it: then a server that is down is left alone for a while.
+    const CAN_WAIT: bool;
+}
 
 macro_rules! questions {
-    ($($request:ty),* $(,)?) => { $(impl Question for $request {})* };
+    ($most:expr, $can_wait:expr, $($request:ty),* $(,)?) => {
+        $(impl Question for $request {
+            const MOST: u64 = $most;
+            const CAN_WAIT: bool = $can_wait;
+        })*
+    };
 }
+// The state of a room with its auth chain.
+questions!(256 << 20, true, get_room_state::v1::Request, get_room_state_ids::v1::Request);
+questions!(64 << 20, true, get_event_authorization::v1::Request);
+// A hundred events of 64 KiB.
+questions!(16 << 20, true, get_backfill::v1::Request, get_missing_events::v1::Request, get_event::v1::Request);
+// The largest upload that is usual.
+questions!(128 << 20, false, get_content::v1::Request, get_content_thumbnail::v1::Request);
 questions!(
+    8 << 20,
+    false,
     claim_keys::v1::Request,
     exchange_invite::v1::Request,
-    get_backfill::v1::Request,
-    get_content::v1::Request,
-    get_content_thumbnail::v1::Request,
     get_devices::v1::Request,
-    get_event::v1::Request,
     get_event_by_timestamp::v1::Request,
-    get_event_authorization::v1::Request,
     get_hierarchy::v1::Request,
     get_keys::v1::Request,
-    get_missing_events::v1::Request,
     get_profile_information::v1::Request,
     get_public_rooms::v1::Request,
     get_public_rooms_filtered::v1::Request,
     get_room_information::v1::Request,
-    get_room_state::v1::Request,
-    get_room_state_ids::v1::Request,
     prepare_join_event::v1::Request,
     prepare_knock_event::v1::Request,
     prepare_leave_event::v1::Request,

@@ -72,6 +72,7 @@ impl Peers {
 
     /// A server has asked us something by the classic route: if it was missed, what waits for it is sent.
     pub fn heard_from(&self, server: &ServerName) {
+        self.classic.is_up(server);
         if self.awaited.lock().unwrap_or_else(PoisonError::into_inner).remove(server) {
             // Nobody may be listening: then nothing waits for it.
             let _ = self.link_ups.send(server.to_owned());

@@ -103,6 +103,9 @@ impl MediaSource for Peers {
             if self.is_linked(server)? && !self.is_awake(server).await {
                 return Err(asleep());
             }
+            // A file is whole in memory on its way: a few at a time.
+            let turn = self.files.acquire().await;
+            let _turn = turn.map_err(|_| Error::internal("the queue of files is closed"))?;
             let mut request = get_content::v1::Request::new(media_id.to_owned());
             request.timeout_ms = patience;
             let answer = self.ask(server, request, patience).await.map_err(|error| match error {
