@@ -330,11 +330,23 @@ impl Links {
         })
     }
 
+    /// The other side of a link knows this node by its key and would take its users, who have another name, for strangers.
+    fn check_named_by_key(&self) -> Result<(), Error> {
+        if self.core.identity().is_dns_named() {
+            return Err(Error::forbidden(
+                "this node has a name in the DNS, and links with such nodes are not built yet: its users meet others in \
+                 classic rooms",
+            ));
+        }
+        Ok(())
+    }
+
     /// Makes a contact link with this device's present addresses.
     ///
     /// # Errors
     /// When nothing can listen or too many offers are open.
     pub async fn offer(&self) -> Result<Offer, Error> {
+        self.check_named_by_key()?;
         let overlay = self.overlay().await?;
         let link = overlay.offer().await.map_err(overlay_error)?;
         let addresses = overlay.addresses().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
@@ -346,6 +358,7 @@ impl Links {
     /// # Errors
     /// `M_INVALID_PARAM` for a text that is no link or has expired.
     pub async fn add(&self, link: &str) -> Result<String, Error> {
+        self.check_named_by_key()?;
         let link =
             ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
         let overlay = self.overlay().await?;
