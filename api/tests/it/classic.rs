@@ -1,6 +1,8 @@
 //! The classic door: who gets in, and that overlay rooms do not exist behind it.
 
 mod doors;
+mod egress;
+mod hostile;
 mod policy;
 
 use std::collections::BTreeMap;

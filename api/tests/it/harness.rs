@@ -110,6 +110,11 @@ impl TestNode {
         Self::with(|config| config.classic = Some(millpond_node::config::Classic::new(name)))
     }
 
+    /// A node on the system's clock, for what waits.
+    pub fn live(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::built(configure, (Arc::default(), Clock::system()), NodeHandle::new)
+    }
+
     /// A node on the system's clock, with links of the caller's making.
     pub fn linked(links: impl FnOnce(Core) -> Links) -> Self {
         Self::built(|_| {}, (Arc::default(), Clock::system()), |core| NodeHandle::with_links(core.clone(), links(core)))
