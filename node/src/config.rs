@@ -10,6 +10,10 @@ use ruma::{
     api::client::discovery::discover_support::{Contact, ContactRole},
 };
 
+mod blocked;
+
+pub use blocked::{Blocked, Pattern};
+
 /// Who may make an account through the client API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -55,6 +59,8 @@ pub struct Config {
     pub url_previews: bool,
     /// Outgoing HTTP requests.
     pub egress: crate::egress::Settings,
+    /// Servers and users that are kept out.
+    pub blocked: Blocked,
     /// Classic HTTPS federation; none for nodes that are named by their key.
     pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
@@ -148,6 +154,7 @@ impl Config {
             retention: Default::default(),
             url_previews: false,
             egress: Default::default(),
+            blocked: Blocked::default(),
             classic: None,
             turn: None,
             support: Support::default(),

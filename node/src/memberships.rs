@@ -191,14 +191,15 @@ impl Memberships {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let (us, known) = (self.core.identity(), rows::room(view, room_id)?.map(|(_, room)| room));
-        let known = known.as_ref();
+        let (known, blocked) = (known.as_ref(), &self.core.config().blocked);
         let mut all: Vec<OwnedServerName> = inviters(view, user, room_id)?;
         all.extend(via);
         all.extend(servers_in(view, room_id)?);
         all.extend(room_id.server_name().map(ToOwned::to_owned));
         let mut servers = Vec::new();
         for server in all {
-            if !servers.contains(&server)
+            if !blocked.has_server(&server)
+                && !servers.contains(&server)
                 && peers::route(view, us, &server)?.is_some_and(|way| known.is_none_or(|room| way.carries(room)))
             {
                 servers.push(server);

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Direct, MailMode, Registration, Support, Turn},
+    config::{Config, Direct, MailMode, Pattern, Registration, Support, Turn},
     egress::Network,
     history::retention,
     media::Keep,
@@ -90,6 +90,10 @@ pub(crate) struct Settings {
     /// How mailboxes are used: `instant` keeps a stream to each open, `paced` polls and sends at random times [default: instant]
     #[arg(long, env = "MILLPOND_MODE", value_enum)]
     pub(crate) mode: Option<Pace>,
+    /// Servers and users to keep out, comma-separated, with * and ?: their requests and invites are refused
+    #[arg(long, env = "MILLPOND_BLOCK", value_delimiter = ',', value_name = "SERVER|USER", value_parser = blocked)]
+    #[serde(deserialize_with = "blocked_in_file")]
+    pub(crate) block: Option<Vec<Pattern>>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -237,6 +241,7 @@ impl Settings {
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
         let (names, classic) = set.classic()?;
         node.classic = names;
+        node.blocked = set.block.iter().flatten().cloned().collect();
         node.turn = set.turn()?;
         node.support = set.support()?;
         node.identity_server = set.identity_server()?;
@@ -274,6 +279,7 @@ impl Settings {
             overlay_rooms,
             host_mailboxes,
             mode,
+            block,
             turn_uris,
             turn_secret,
             room_retention,
@@ -337,6 +343,16 @@ const MAX_MIB: u64 = 1 << 20;
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "allowed is an IP address with a port, like 127.0.0.1:8008 or [::1]:8008".to_owned())
+}
+
+fn blocked(text: &str) -> Result<Pattern, String> {
+    text.parse()
+}
+
+fn blocked_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Pattern>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| blocked(text)).collect();
+    parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("block: {wrong}")))
 }
 
 fn network(text: &str) -> Result<Network, String> {

@@ -52,11 +52,18 @@ impl Federation {
         if !origin.is_contact() && origin.door != Door::Classic {
             return Err(Error::forbidden("invites are taken from contacts only: exchange contact links first"));
         }
-        self.limits.take(&origin.server, Act::Invite)?;
+        let act = if origin.door == Door::Classic { Act::ClassicInvite } else { Act::Invite };
+        self.limits.take(&origin.server, act)?;
         let Ok(rules) = rules(&invite.version) else { return Err(member_events::incompatible(invite.version)) };
         let head = member_events::head(&invite.event, invite.room_id, &MembershipState::Invite)?;
         if head.sender.server_name() != origin.server {
             return Err(Error::forbidden("the inviter is not a user of your server"));
+        }
+        if self.core.config().blocked.has_user(&head.sender) {
+            return Err(Error::forbidden("invites of that user are not taken here"));
+        }
+        if origin.door == Door::Classic {
+            self.limits.take(&head.sender, Act::InviteOfUser)?;
         }
         let target = OwnedUserId::try_from(head.state_key)
             .map_err(|_| Error::invalid_param("the event's state key is not a user id"))?;

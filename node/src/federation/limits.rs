@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
-use ruma::{OwnedServerName, ServerName};
-
 use crate::{Error, clock::Clock};
 
-/// What is counted, each by itself.
+/// What is counted, each by itself and for who does it: a server, or a user of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Act {
-    /// An invite for a user of ours.
+    /// An invite for a user of ours, over a link.
     Invite,
+    /// One by the classic route, counted by server, which may have many users.
+    ClassicInvite,
+    /// The same, counted by its sender.
+    InviteOfUser,
+    /// A knock on a room of ours.
+    Knock,
     /// An introduction that we are asked to carry.
     Carry,
 }
@@ -23,7 +27,8 @@ impl Act {
     /// How many one peer may do in [`WINDOW`].
     fn most(self) -> usize {
         match self {
-            Self::Invite => 20,
+            Self::Invite | Self::InviteOfUser => 20,
+            Self::ClassicInvite | Self::Knock => 200,
             // A link takes two messages each way.
             Self::Carry => 80,
         }
@@ -38,7 +43,7 @@ const CAPACITY: usize = 10_000;
 pub(super) struct Limits {
     clock: Clock,
     on: bool,
-    done_at_ms: Mutex<HashMap<(OwnedServerName, Act), VecDeque<u64>>>,
+    done_at_ms: Mutex<HashMap<(String, Act), VecDeque<u64>>>,
 }
 
 impl Limits {
@@ -50,7 +55,7 @@ impl Limits {
     ///
     /// # Errors
     /// 429 `M_LIMIT_EXCEEDED` with the time to wait.
-    pub(super) fn take(&self, peer: &ServerName, act: Act) -> Result<(), Error> {
+    pub(super) fn take(&self, who: impl AsRef<str>, act: Act) -> Result<(), Error> {
         if !self.on {
             return Ok(());
         }
@@ -60,7 +65,7 @@ impl Limits {
         if counts.len() >= CAPACITY {
             counts.retain(|_, done| done.back().is_some_and(|at| at + window_ms > now_ms));
         }
-        let done = counts.entry((peer.to_owned(), act)).or_default();
+        let done = counts.entry((who.as_ref().to_owned(), act)).or_default();
         while done.front().is_some_and(|at| at + window_ms <= now_ms) {
             done.pop_front();
         }

@@ -23,7 +23,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Door, Federation, Origin, check_acl, is_in};
+use super::{Door, Federation, Origin, check_acl, is_in, limits::Act};
 use crate::{
     Error,
     memberships::authorising_user,
@@ -180,6 +180,7 @@ impl Federation {
         event_id: &EventId,
         event: &RawValue,
     ) -> Result<Vec<Box<RawValue>>, Error> {
+        self.limits.take(&origin.server, Act::Knock)?;
         let taken = self.take(origin, room_id, event_id, event, MembershipState::Knock).await?;
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
