@@ -42,6 +42,7 @@ services! {
     push_rules: millpond_node::push_rules::PushRules,
     receipts: millpond_node::receipts::Receipts,
     typing: millpond_node::typing::Typing,
+    limits: millpond_node::limits::Limits,
     reports: millpond_node::reports::Reports,
     legacy: millpond_node::legacy::Legacy,
     spaces: millpond_node::spaces::Spaces,
