@@ -15,19 +15,31 @@ work=$(mktemp -d -t millpond-bench-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 
-# 4 KiB written and synced 500 times where the servers keep their data: durable rows mean nothing without it.
-fsync_probe() {
-    python3 - "$work/fsync-probe" <<'PY'
-import os, sys, time
-file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
-times = []
-for _ in range(500):
+# What the disk does where the servers keep their data: durable rows mean nothing without it. 4 KiB written and synced 500 times;
+# 10 MB written and synced as a media upload is, five times.
+disk_probe() {
+    python3 - "$work/probe" <<'PY'
+import os, statistics, sys, time
+def seconds(run):
     begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+def small():
     os.pwrite(file, os.urandom(4096), 0)
     os.fdatasync(file)
-    times.append((time.perf_counter() - begin) * 1000)
-times.sort()
-print(f"fsync of 4 KiB, 500 times: p50 {times[250]:.2f} ms, p99 {times[495]:.2f} ms")
+times = sorted(seconds(small) * 1000 for _ in range(500))
+os.close(file)
+data = os.urandom(10_000_000)
+def large():
+    os.unlink(sys.argv[1])
+    file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+    for at in range(0, len(data), 1 << 18):
+        os.write(file, data[at:at + (1 << 18)])
+    os.fsync(file)
+    os.close(file)
+rates = [10 / seconds(large) for _ in range(5)]
+print(f"disk: 4 KiB synced, p50 {times[250]:.2f} ms, p99 {times[495]:.2f} ms; 10 MB synced, median {statistics.median(rates):.0f} MB/s")
 PY
 }
 
@@ -70,14 +82,14 @@ build
 {
     echo "$(date -u +%F), $(nproc) cores, $(uname -sr), $(rustc --version), millpond $(git -C "$root" rev-parse --short HEAD)"
     echo
-    fsync_probe
+    disk_probe
 } >"$out/table.md"
 csload --selftest --name csload >"$out/selftest.json"
 measure_millpond
-fsync_probe >>"$out/table.md"
+disk_probe >>"$out/table.md"
 measure_synapse
 {
-    fsync_probe
+    disk_probe
     echo
     python3 "$here/bench_table.py" "$out/millpond.json" "$out/synapse.json" "$out/selftest.json"
     echo
