@@ -3,7 +3,10 @@
 //! The overlay starts with the first use: a node without contacts opens no socket and has nothing to wait for.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,6 +53,8 @@ pub struct Links {
 
 struct Shared {
     overlay: OnceCell<Overlay>,
+    /// The overlay has no transports: it knows its links and reaches nobody.
+    offline: AtomicBool,
     started: watch::Sender<bool>,
     transports: Transports,
     to_hosts: ToHosts,
@@ -102,6 +107,7 @@ impl Links {
         let started = watch::Sender::new(false);
         let shared = Shared {
             overlay: OnceCell::new(),
+            offline: AtomicBool::new(false),
             started,
             transports,
             to_hosts,
@@ -110,6 +116,11 @@ impl Links {
             host: OnceLock::new(),
         };
         Self { core, shared: Arc::new(shared) }
+    }
+
+    /// Lets the overlay start without a network: for those who only want to know what links there are.
+    pub fn stay_offline(&self) {
+        self.shared.offline.store(true, Ordering::Relaxed);
     }
 
     /// The requests of peers, for the federation router; `None` when somebody has taken them already.
@@ -193,9 +204,13 @@ impl Links {
             intro_secret: XWingSecret::from_bytes(*identity.intro_secret().as_bytes()),
             signing: identity.node_signing_key().clone(),
         };
-        let transports = (self.shared.transports)(&self.core.config().direct)?;
+        let offline = self.shared.offline.load(Ordering::Relaxed);
+        let transports = match offline {
+            true => Vec::new(),
+            false => (self.shared.transports)(&self.core.config().direct)?,
+        };
         let (limits, host) = (millpond_overlay::Limits::default(), self.shared.host.get().cloned());
-        let fresh = (self.shared.to_hosts)(&self.core.config().direct);
+        let fresh = (!offline).then(|| (self.shared.to_hosts)(&self.core.config().direct)).flatten();
         let hosts = fresh.map(|fresh| HostClient::new(fresh, ClientLimits::default()));
         let mode = self.core.config().mail_mode;
         let config = millpond_overlay::Config { me, limits, host, hosts, mode };
@@ -446,4 +461,30 @@ fn direct(settings: &Direct) -> Result<Vec<Box<dyn Transport>>, Error> {
     }
     let transport = Libp2p::new(config).map_err(|e| Error::internal(e.to_string()))?;
     Ok(vec![Box::new(transport)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_only_looks_opens_no_network() {
+        for (offline, expected) in [(false, 1), (true, 0)] {
+            let opened = Arc::new(AtomicUsize::new(0));
+            let count = opened.clone();
+            let transports: Transports = Arc::new(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok(Vec::new())
+            });
+            let links = Links::with_transports(crate::testing::core(), transports);
+            if offline {
+                links.stay_offline();
+            }
+            assert!(links.overlay().await.unwrap().links().is_empty());
+            assert_eq!(opened.load(Ordering::Relaxed), expected);
+            links.shutdown().await;
+        }
+    }
 }

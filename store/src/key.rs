@@ -83,11 +83,12 @@ impl<const N: usize> Key for [u8; N] {
 }
 
 fn encode_str(text: &str, out: &mut Vec<u8>) {
-    for &byte in text.as_bytes() {
-        out.push(byte);
-        if byte == 0 {
-            out.push(0xFF);
+    // NUL is rare: what stands between is copied whole.
+    for (n, part) in text.as_bytes().split(|byte| *byte == 0).enumerate() {
+        if n > 0 {
+            out.extend_from_slice(&[0, 0xFF]);
         }
+        out.extend_from_slice(part);
     }
     out.extend_from_slice(&[0, 1]);
 }
@@ -95,9 +96,11 @@ fn encode_str(text: &str, out: &mut Vec<u8>) {
 fn decode_str(bytes: &mut &[u8]) -> Result<String, String> {
     let mut text = Vec::new();
     loop {
-        match take(bytes, 1)?[0] {
-            0 if take(bytes, 1)?[0] == 1 => break,
-            byte => text.push(byte),
+        let nul = bytes.iter().position(|byte| *byte == 0).ok_or("key ends within a text")?;
+        text.extend_from_slice(take(bytes, nul)?);
+        match take(bytes, 2)?[1] {
+            1 => break,
+            _ => text.push(0),
         }
     }
     String::from_utf8(text).map_err(|_| "key is not UTF-8".to_owned())

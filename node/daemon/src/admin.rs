@@ -100,6 +100,13 @@ impl Api {
         Ok(Self { way, token, runtime })
     }
 
+    /// What follows only looks: a node that is not running calls nobody for it.
+    pub(crate) fn only_looks(&self) {
+        if let Way::Here(node) = &self.way {
+            node.links.stay_offline();
+        }
+    }
+
     /// Whether a node is running.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.way, Way::Running(_))

@@ -4,6 +4,8 @@
 use data_encoding::BASE64URL_NOPAD;
 use ruma::{EventId, OwnedEventId};
 
+use crate::base64::{self, Alphabet};
+
 /// The 32 bytes that an event id writes out; none if it is of another form.
 pub fn hash(id: &EventId) -> Option<[u8; 32]> {
     let text = id.as_str().strip_prefix('$').filter(|text| text.len() == 43)?;
@@ -15,9 +17,10 @@ pub fn hash(id: &EventId) -> Option<[u8; 32]> {
 
 /// The event id that writes out a hash.
 pub fn of_hash(hash: &[u8; 32]) -> OwnedEventId {
-    let mut text = [b'$'; 44];
-    BASE64URL_NOPAD.encode_mut(hash, &mut text[1..]);
-    let text = std::str::from_utf8(&text).expect("Base64 is ASCII");
+    let mut text = Vec::with_capacity(44);
+    text.push(b'$');
+    base64::write(Alphabet::Url, hash, &mut text);
+    let text = String::from_utf8(text).expect("Base64 is ASCII");
     EventId::parse(text).expect("`$` and 43 characters are an event id")
 }
 

@@ -11,6 +11,7 @@ use millpond_mailbox::{
 use millpond_matrix::signing::PublicKeySet;
 use millpond_store::{View, job, tables};
 use ruma::{OwnedServerName, ServerName, serde::Base64};
+use tokio::time::Instant;
 
 use super::{PATIENCE, Peers};
 use crate::{
@@ -33,15 +34,24 @@ impl Peers {
         let (dns, by_key): (Vec<_>, Vec<_>) =
             servers.into_iter().partition(|(server, _)| is_of_the_dns(server) && !ours(server));
         let mut ring = self.classic.keys(dns).await?;
+        // A carrier that invents servers, and is slow to say who they are, holds up nobody for longer than this.
+        let mut asking = PATIENCE;
         for (server, _) in by_key {
-            if let Some(found) = self.keys_of(&server, carrier).await? {
+            let begun = Instant::now();
+            if let Some(found) = self.keys_of(&server, carrier, !asking.is_zero()).await? {
                 ring.add_lasting(&server, found);
             }
+            asking = asking.saturating_sub(begun.elapsed());
         }
         Ok(ring)
     }
 
-    async fn keys_of(&self, server: &ServerName, carrier: &ServerName) -> Result<Option<PublicKeySet>, Error> {
+    async fn keys_of(
+        &self,
+        server: &ServerName,
+        carrier: &ServerName,
+        may_ask: bool,
+    ) -> Result<Option<PublicKeySet>, Error> {
         if self.core.identity().is_ours(server) {
             return Ok(Some(key_set(self.core.identity().key_document())));
         }
@@ -49,7 +59,7 @@ impl Peers {
             return Ok(Some(key_set(&document)));
         }
         for from in [server, carrier] {
-            if self.is_linked(from)? && self.fetch_document(server, from).await? {
+            if may_ask && self.is_linked(from)? && self.fetch_document(server, from).await? {
                 break;
             }
         }

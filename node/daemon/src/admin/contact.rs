@@ -54,6 +54,7 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::List => {
+            api.only_looks();
             print_list(&api.ask(Method::GET, "contacts", None)?);
             Ok(())
         }

@@ -7,6 +7,7 @@ use crate::cli::Place;
 
 pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
     let api = Api::open(place)?;
+    api.only_looks();
     let status = api.ask(Method::GET, "status", None)?;
     println!("Node      {}", text(&status, "server_name"));
     println!("State     {}", if api.is_running() { "running" } else { "stopped" });

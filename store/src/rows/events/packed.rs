@@ -7,7 +7,10 @@
 //! `length of the text | length of the bytes | bytes | LZ4 of the text`, numbers as LEB128.
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, Specification};
-use millpond_matrix::number;
+use millpond_matrix::{
+    base64::{self, Alphabet},
+    number,
+};
 
 mod dictionary;
 
@@ -15,7 +18,7 @@ use self::dictionary::DICTIONARY;
 
 /// Packs a text; none if it would not be shorter.
 pub(super) fn pack(json: &str) -> Option<Vec<u8>> {
-    if json.bytes().any(|byte| (FIRST..=LAST).contains(&byte)) {
+    if first_code(json.as_bytes()).is_some() {
         return None;
     }
     let mut split = Split { text: Vec::with_capacity(json.len()), ..Split::default() };
@@ -38,19 +41,17 @@ pub(super) fn unpack(mut packed: &[u8]) -> Result<String, String> {
     let mut out = Vec::with_capacity(text.len() + bytes.len() * 2);
     let mut words: Vec<std::ops::Range<usize>> = Vec::with_capacity(8);
     let mut from = 0;
-    for (at, &code) in text.iter().enumerate() {
-        if !(FIRST..=LAST).contains(&code) {
-            continue;
-        }
-        out.extend_from_slice(&text[from..at]);
-        from = at + 1;
+    while let Some(place) = first_code(&text[from..]) {
+        let code = text[from + place];
+        out.extend_from_slice(&text[from..from + place]);
+        from += place + 1;
         let start = out.len();
         if code == AGAIN {
             let nth = usize::from(take(&mut bytes, 1)?[0]);
             out.extend_from_within(words.get(nth).ok_or("packed event repeats what it has not")?.clone());
             continue;
         }
-        let (encoding, len) = match code {
+        let (alphabet, len) = match code {
             HASH => (usual(out.last().copied()), 32),
             OTHER_HASH => (other(usual(out.last().copied())), 32),
             SIGNATURE => (Alphabet::Standard, 64),
@@ -62,11 +63,26 @@ pub(super) fn unpack(mut packed: &[u8]) -> Result<String, String> {
             }
             _ => return Err(format!("packed event with an unknown part {code}")),
         };
-        encoding.write(take(&mut bytes, len)?, &mut out);
+        base64::write(alphabet, take(&mut bytes, len)?, &mut out);
         words.push(start..out.len());
     }
     out.extend_from_slice(&text[from..]);
     String::from_utf8(out).map_err(|_| "packed event is not UTF-8".to_owned())
+}
+
+/// Where the first of our control characters stands; eight bytes at a time, for there are few.
+fn first_code(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (n, chunk) in chunks.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*chunk);
+        // The highest bit of each byte that is below CODES; borrows spoil only bytes above the first such one.
+        let found = bytes.wrapping_sub(ONES * u64::from(CODES)) & !bytes & (ONES << 7);
+        if found != 0 {
+            return Some(n * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte < CODES).map(|at| chunks.len() * 8 + at)
 }
 
 /// A text with its words taken out.
@@ -136,7 +152,7 @@ impl Split {
 
     /// Appends the bytes that a word writes out, if it is one of the alphabet and would come back as it is.
     fn take(&mut self, word: &[u8], alphabet: Alphabet) -> bool {
-        let encoding = alphabet.encoding();
+        let encoding = encoding(alphabet);
         let Ok(len) = encoding.decode_len(word.len()) else { return false };
         let before = self.bytes.len();
         self.bytes.resize(before + len, 0);
@@ -148,26 +164,11 @@ impl Split {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Alphabet {
-    Standard,
-    Url,
-    Name,
-}
-
-impl Alphabet {
-    fn encoding(self) -> &'static Encoding {
-        match self {
-            Self::Standard => &STANDARD,
-            Self::Url => &URL,
-            Self::Name => &NAMES,
-        }
-    }
-
-    fn write(self, bytes: &[u8], out: &mut Vec<u8>) {
-        let (encoding, start) = (self.encoding(), out.len());
-        out.resize(start + encoding.encode_len(bytes.len()), 0);
-        encoding.encode_mut(bytes, &mut out[start..]);
+fn encoding(alphabet: Alphabet) -> &'static Encoding {
+    match alphabet {
+        Alphabet::Standard => &STANDARD,
+        Alphabet::Url => &URL,
+        Alphabet::Name => &NAMES,
     }
 }
 
@@ -207,8 +208,8 @@ const NAME: u8 = 4;
 const LONG: u8 = 5;
 const LONG_URL: u8 = 6;
 const AGAIN: u8 = 7;
-const FIRST: u8 = HASH;
-const LAST: u8 = AGAIN;
+/// They are all below this.
+const CODES: u8 = 8;
 
 /// Shorter words are mostly words of a language.
 const SHORTEST: usize = 32;
