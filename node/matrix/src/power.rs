@@ -65,6 +65,11 @@ impl Powers {
         Ok(powers)
     }
 
+    /// The creators, where the room version places them above all levels (12 and later); nobody before.
+    pub fn privileged_creators(&self) -> impl Iterator<Item = &UserId> {
+        self.creators.iter().filter(|_| self.privileged).map(|user| &**user)
+    }
+
     /// The power of a user.
     pub fn user(&self, user: &UserId) -> UserPowerLevel {
         if self.creators.contains(user) && (self.privileged || !self.has_event) {

@@ -53,7 +53,12 @@ impl Rooms {
         }
         let mut creation_content = creation_content(view, short, old, rules, additional_creators)?;
         let overlay = self.room_policy(&rules.version, &mut creation_content)?;
-        let creators = levels::Creators::of(rules, user, additional_creators, old_creators(view, short, &row)?);
+        let creators = levels::Creators::of(
+            rules,
+            user,
+            additional_creators,
+            powers.privileged_creators().map(ToOwned::to_owned).collect(),
+        );
         let content = current::content(view, short, "m.room.power_levels", "")?.unwrap_or_default();
         let (power_levels, last_levels) = levels::carried(content, user, &powers, &creators);
         let room = NewRoom {
@@ -180,16 +185,4 @@ fn powers(view: View<'_>, room: RoomShort, row: &Room) -> Result<Powers, Error> 
     let create = pdu("m.room.create")?.ok_or_else(|| Error::internal("a room without its create event"))?;
     let rules = rules(&row.version).map_err(|e| Error::internal(e.to_string()))?;
     Powers::of(rules, &create, pdu("m.room.power_levels")?.as_deref()).map_err(Error::internal)
-}
-
-/// Those who have the power of creators in the old room: nobody before version 12.
-fn old_creators(view: View<'_>, room: RoomShort, row: &Room) -> Result<Vec<OwnedUserId>, Error> {
-    let rules = rules(&row.version).map_err(|e| Error::internal(e.to_string()))?;
-    if !rules.room.authorization.explicitly_privilege_room_creators {
-        return Ok(Vec::new());
-    }
-    let Some(event) = current::entry_row(view, room, "m.room.create", "")? else { return Ok(Vec::new()) };
-    let pdu = rows::pdu(&row.room_id, event)?;
-    let creators = ruma::state_res::events::RoomCreateEvent::new(&*pdu).creators(&rules.room.authorization);
-    Ok(creators.map_err(Error::internal)?.into_iter().collect())
 }
