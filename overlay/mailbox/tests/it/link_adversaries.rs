@@ -11,6 +11,8 @@ use millpond_mailbox::{
     stamp::Class,
 };
 
+use proptest::prelude::*;
+
 use crate::{
     carrier::{ALICE, BOB, DAY_MS, HOUR_MS, World},
     world::TestRng,
@@ -176,4 +178,65 @@ fn the_record_of_a_busy_link_stays_small() {
     }
     let record = &world.sides[ALICE].rows.0[&millpond_mailbox::session::RowKey::Record];
     assert!(record.len() < 24 << 10, "{} bytes", record.len());
+}
+
+#[test]
+fn an_item_that_comes_in_two_frames_is_taken_once() {
+    let mut world = World::new(6);
+    let frame = Frame { items: vec![(0, item("twice"))], ..Frame::default() };
+    for _ in 0..2 {
+        let arrived = world.arrived_from(ALICE, &frame.to_bytes());
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+    }
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
+
+#[test]
+fn the_same_hello_in_another_envelope_is_not_taken_again() {
+    let mut world = World::new(8);
+    world.run(HOUR_MS);
+    let rk = world.sides[ALICE].session.link_secrets().last().expect("the first").restore_key();
+    let backup = world.sides[ALICE].session.backup();
+    world.sides[ALICE].session = millpond_mailbox::session::Session::from_backup(backup);
+    let now = world.now;
+    world.sides[ALICE].slot(now);
+    let hello = world.hello_payload(ALICE).expect("she said hello");
+    for round in 0..3 {
+        let grant = world.sides[BOB].issue(0, Class::S, 1);
+        let stamp = grant.batch.stamps(grant.host).remove(0);
+        let mut rng = TestRng::new(round);
+        let sealed = seal(&rk.envelope_secret(), &stamp.seed, &stamp.header(), Kind::Hello, 0, &hello, &mut rng);
+        let arrived = Arrived { header: stamp.header(), seed: stamp.seed.clone(), body: sealed.expect("fits").into() };
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+        world.turn(BOB);
+        world.advance(2 * DAY_MS);
+    }
+    let made_anew = world.sides[BOB].notices.iter().filter(|notice| **notice == Notice::Restored).count();
+    assert_eq!(made_anew, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_hello_or_answer_that_is_none_is_dropped_and_the_link_goes_on(
+        bytes in prop::collection::vec(any::<u8>(), 0..1_500),
+        answer in any::<bool>(),
+    ) {
+        let mut world = World::new(10);
+        let rk = world.sides[ALICE].session.link_secrets().last().expect("the first").restore_key();
+        let grant = world.sides[BOB].issue(0, Class::S, 1);
+        let stamp = grant.batch.stamps(grant.host).remove(0);
+        let kind = if answer { Kind::HelloAnswer } else { Kind::Hello };
+        let body = seal(&rk.envelope_secret(), &stamp.seed, &stamp.header(), kind, 0, &bytes, &mut TestRng::new(1));
+        let arrived = Arrived { header: stamp.header(), seed: stamp.seed.clone(), body: body.expect("fits").into() };
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+        prop_assert!(!world.sides[BOB].saw(Notice::Restoring));
+        world.sides[ALICE].offer(item("on"));
+        world.run(HOUR_MS);
+        prop_assert_eq!(world.sides[BOB].delivered.len(), 1);
+    }
 }

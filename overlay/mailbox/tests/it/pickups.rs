@@ -3,18 +3,19 @@
 use millpond_mailbox::{
     bundle::Bundle,
     contact_link::ContactLink,
-    frame::Grant,
+    frame::{Frame, Grant},
     item::Item,
     link::{Effect, Link, Own, Phase},
     message::Message,
     pickup::{self, bundle_stamps},
+    secrets::Transcript,
     session::{Context, Fault, InEvent, MapRows, Notice, OutEvent, Outcome, Session},
     stamp::Class,
 };
 
 use crate::{
     carrier::{ALICE, BOB, HOUR_MS, Side, World},
-    world::{NOW, Node, TestRng, restart},
+    world::{NOW, Node, restart},
 };
 
 /// Alice has made a contact link and left her box at both hosts; nobody has answered.
@@ -226,18 +227,32 @@ fn an_answer_does_not_open_for_another_offer_and_has_its_one_form() {
 
 #[test]
 fn nothing_is_taken_from_the_offerer_before_a_frame_shows_the_transcript() {
-    let Offered { mut world, contact, sealed_box, .. } = offered(7);
-    let mut bob = Node::new(801);
-    let (link, mut session) = answer(&mut bob, &mut world, &contact, &sealed_box, &[]);
-    assert_eq!(link.phase(), Phase::Pending { by_us: true, by_them: false });
-    let junk = world.fetch(ALICE).remove(0);
-    let rows = MapRows::default();
-    let ctx = Context { now: NOW, identity: &bob.identity, mailboxes: &[], rows: &rows };
-    let effects = session.handle(&ctx, InEvent::Arrived(vec![junk]), &mut TestRng::new(1));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, OutEvent::Notice(Notice::Misbehaved(Fault::Unopened | Fault::Frame))))
-    );
-    assert_eq!(link.established_peer(), None);
+    // As far as the answer: Alice has said yes, Bob has heard nothing yet.
+    let Offered { mut world, mut alice, contact, sealed_box } = offered(7);
+    let stamps = bundle_stamps(&stamps_of(&mut world.sides[BOB], 24, 8));
+    let mut bob = std::mem::replace(&mut world.sides[BOB].node, Node::new(77));
+    let (at_bob, session) = answer(&mut bob, &mut world, &contact, &sealed_box, &stamps);
+    read_answers(&mut world, &mut alice);
+    alice.confirm().expect("he has proven his name");
+    let peer_stamps = pickup::intro_stamps(&alice);
+    let at_alice = Session::begin(&mut alice, &world.sides[ALICE].node.name(), peer_stamps, NOW).expect("established");
+    replace(&mut world, ALICE, alice, at_alice);
+    world.sides[BOB].node = bob;
+    replace(&mut world, BOB, at_bob, session);
+    // Whoever has stamps, link secret and Olm session, but saw another exchange, cannot say `th`.
+    let frame = Frame { items: vec![(0, Item::Verdict(b"unproven".to_vec()))], ..Frame::default() };
+    let other = Frame { th: Some(Transcript([7; 32])), ..frame.clone() };
+    for frame in [frame, other] {
+        let arrived = world.arrived_from(ALICE, &frame.to_bytes());
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+        assert!(world.sides[BOB].saw(Notice::Misbehaved(Fault::Unproven)));
+        assert!(world.sides[BOB].delivered.is_empty());
+        assert_eq!(world.sides[BOB].link.established_peer(), None);
+    }
+    // A frame that shows it does.
+    world.sides[ALICE].offer(Item::Verdict(b"proven".to_vec()));
+    world.run(HOUR_MS);
+    assert_eq!(world.sides[BOB].bodies(), vec![b"proven".to_vec()]);
+    assert_eq!(world.sides[BOB].link.established_peer(), Some(&world.sides[ALICE].node.name()));
 }
