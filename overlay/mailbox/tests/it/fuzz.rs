@@ -7,19 +7,25 @@ use std::{
 };
 
 use millpond_mailbox::{
+    descriptor::Descriptor,
+    frame::Frame,
     host_link::{HostLink, HostWay},
     host_protocol::{Answer, BoxId, Claim, Cursor, Fetched, OwnerAsk, Purpose, Quota, Request, Seq},
     introduction::{IntroBody, Introduction},
+    item::{Fragment, Item, Request as RequestItem, Response},
+    key_pack::KeyPack,
     link::{Link, Own},
     mailbox::{BatchId, HostNonce, MailboxSecret},
     message::Message,
     rand_core::Rng,
+    session::RowKey,
     stamp::{Class, MailboxId, Serial},
     time::UtcDay,
     token::{Evaluated, TokenRequest},
 };
 
 use crate::{
+    carrier::World,
     hosting::{self, deposit},
     world::{NOW, Node, TestRng},
 };
@@ -134,6 +140,29 @@ fn answers() -> Vec<Vec<u8>> {
     .collect()
 }
 
+fn frame() -> Frame {
+    let (id, headers, body) =
+        (7, vec![("content-type".to_owned(), b"application/json".to_vec().into())], b"{}".to_vec());
+    let request = RequestItem {
+        id,
+        deadline: NOW,
+        method: "GET".to_owned(),
+        target: "/_matrix/federation/v1/version".to_owned(),
+        headers: Vec::new(),
+        body: Vec::new(),
+    };
+    let items = vec![
+        Item::Transaction { via: vec![Node::new(3).name()], body: b"{\"pdus\":[]}".to_vec() },
+        Item::ToDevice { order: 7, body: b"{}".to_vec() },
+        Item::Request(request),
+        Item::Response(Response { id, status: 200, headers, body }),
+        Item::KeyPack(KeyPack { version: 1, pack: vec![1; 30] }),
+        Item::Fragment(Fragment { of: 0, index: 1, count: 3, part: vec![5; 50] }),
+        Item::Void,
+    ];
+    Frame { nak: vec![1, 2], items: (0..).zip(items).collect(), ..Frame::default() }
+}
+
 fn honest(target: &str) -> Vec<Vec<u8>> {
     let (mut alice, bob) = (Node::new(1), Node::new(2));
     let (link, contact) = alice.offer();
@@ -145,6 +174,20 @@ fn honest(target: &str) -> Vec<Vec<u8>> {
         "bundle" => vec![bundle],
         "contact_link" => vec![contact.to_uri().into_bytes()],
         "deposit" => vec![deposit(&secret, Class::S, 7).to_bytes()],
+        "descriptor" => {
+            let (issued, expiry) = (NOW, NOW.after(Duration::from_secs(3_600)));
+            let descriptor = Descriptor { name: alice.name(), issued, expiry, ways: alice.ways.clone() };
+            let document = alice.document.as_bytes();
+            let length = u16::try_from(document.len()).expect("short").to_be_bytes();
+            vec![[length.as_slice(), document, &descriptor.sign(&alice.signing)].concat()]
+        }
+        "frame" => vec![frame().to_bytes()],
+        "item" => frame().items.iter().map(|(_, item)| [&[item.kind()], item.body().as_slice()].concat()).collect(),
+        "session" => {
+            let world = World::new(1);
+            let record = world.sides[0].rows.0[&RowKey::Record].clone();
+            vec![record, world.sides[0].session.backup().to_bytes().to_vec()]
+        }
         "grant" => {
             let grant = hosting::tokens().grant(&mut TestRng::new(1));
             vec![grant.to_text().into_bytes(), vec![7; 96]]
