@@ -9,12 +9,12 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use http::StatusCode;
 use millpond_matrix::check::MAX_RAW_LEN;
 use millpond_store::{Topic, View, WriteTxn, job, rows::StagedPdu, tables};
-use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
@@ -27,12 +27,14 @@ mod backfill;
 mod confirm;
 mod fetch;
 mod frontiers;
+mod gaps;
 mod held;
 mod judge;
 mod parked;
 
 pub(crate) use fetch::known_pdu;
 pub use frontiers::{Exchange, FRONTIERS_PATH};
+pub use {held::Held, parked::MAX_PARKED};
 
 /// The inbox. Cloning is cheap.
 #[derive(Clone)]
@@ -40,6 +42,7 @@ pub struct Inbox {
     core: Core,
     peers: Peers,
     held: held::HeldRooms,
+    gaps: gaps::Gaps,
     backfilling: Arc<tokio::sync::Mutex<()>>,
     described: Arc<tokio::sync::Notify>,
 }
@@ -63,7 +66,9 @@ pub const MAX_PDUS: usize = 50;
 /// EDUs of one transaction.
 pub const MAX_EDUS: usize = 100;
 /// PDUs of one peer that may wait to be judged; more are refused until some are.
-const MAX_STAGED: usize = 5_000;
+pub const MAX_STAGED: u64 = 5_000;
+/// When such a peer is told to come again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Servers in a `via` list; longer ones are cut, which costs a duplicate at worst.
 const MAX_VIA: usize = 64;
 /// Transaction ids of a peer that are remembered, and how often older ones are looked for.
@@ -82,6 +87,7 @@ impl Inbox {
     pub fn new(core: Core, peers: Peers) -> Self {
         Self {
             held: held::HeldRooms::new(core.clone()),
+            gaps: gaps::Gaps::default(),
             backfilling: Arc::default(),
             described: Arc::default(),
             core,
@@ -119,13 +125,9 @@ impl Inbox {
                 if view.contains(tables::INBOX_TXNS, (&*view_key.0, view_key.1.as_str()))? {
                     return Ok(false);
                 }
-                if waiting(view, &view_key.0)? > MAX_STAGED {
-                    let kind = ErrorKind::LimitExceeded(ruma::api::error::LimitExceededErrorData::new());
-                    return Err(Error::matrix(
-                        StatusCode::TOO_MANY_REQUESTS,
-                        kind,
-                        "too many PDUs wait to be judged; send them again later",
-                    ));
+                if waiting(view, &view_key.0)? >= MAX_STAGED {
+                    let message = "too many PDUs wait to be judged; send them again later";
+                    return Err(Error::limit_exceeded(RETRY_AFTER, message));
                 }
                 Ok(true)
             },
@@ -135,7 +137,7 @@ impl Inbox {
                     if prune {
                         forget_old(txn, &key.0)?;
                     }
-                    stage(txn, &staged)?;
+                    stage(txn, &key.0, &staged)?;
                     edus(txn)?;
                 }
                 Ok(())
@@ -151,26 +153,29 @@ impl Inbox {
     /// Storage errors.
     pub async fn stage(&self, origin: &ServerName, pdus: &[Box<RawValue>]) -> Result<(), Error> {
         let staged: Vec<_> = pdus.iter().map(|pdu| staged(origin, pdu, None)).collect();
-        let write = job(|_| Ok::<_, Error>(()), move |(), txn| stage(txn, &staged));
+        let origin = origin.to_owned();
+        let write = job(|_| Ok::<_, Error>(()), move |(), txn| stage(txn, &origin, &staged));
         self.core.write(write).await?;
         Ok(())
     }
 
     /// Keeps what comes for a room staged until the guard is dropped: while we join it, its servers count us in already.
-    pub(crate) fn hold(&self, room_id: &RoomId) -> held::Held {
+    pub fn hold(&self, room_id: &RoomId) -> held::Held {
         self.held.hold(room_id)
     }
 
-    /// Judges what is staged, until told to stop. What is left stays staged. Each room is judged by itself, some at a time:
-    /// one whose gaps only a slow server can close does not hold up the others.
+    /// Judges what is staged, and closes the gaps that show, until told to stop. What is left stays staged. Each room is
+    /// judged by itself, some at a time.
     ///
     /// # Errors
     /// Storage errors.
     pub async fn work(&self, stop: CancellationToken) -> Result<(), Error> {
+        tokio::try_join!(self.judge_all(stop.clone()), self.close_gaps(stop)).map(drop)
+    }
+
+    async fn judge_all(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut judging = JoinSet::new();
         let mut busy: HashSet<OwnedRoomId> = HashSet::new();
-        let mut retrying = JoinSet::new();
-        let mut retry = Box::pin(tokio::time::sleep(parked::RETRY));
         loop {
             let changed = self.core.notifier().register([Topic::Inbox]);
             if busy.len() < ROOMS_AT_ONCE {
@@ -190,20 +195,9 @@ impl Inbox {
                     busy.remove(&room_id);
                     judged?;
                 }
-                Some(ended) = retrying.join_next() => {
-                    ended.map_err(|e| Error::internal(format!("asking for missing events died: {e}")))??;
-                }
-                () = &mut retry => {
-                    retry = Box::pin(tokio::time::sleep(parked::RETRY));
-                    if retrying.is_empty() {
-                        let inbox = self.clone();
-                        retrying.spawn(async move { inbox.retry_parked().await });
-                    }
-                }
             }
         }
         judging.shutdown().await;
-        retrying.shutdown().await;
         Ok(())
     }
 
@@ -252,7 +246,9 @@ impl Inbox {
             |_| Ok::<_, Error>(()),
             move |(), txn| {
                 for position in &positions {
-                    txn.remove(tables::INBOX, *position)?;
+                    if let Some(staged) = txn.view().get(tables::INBOX, *position)? {
+                        unstage(txn, *position, &staged.origin)?;
+                    }
                 }
                 Ok(())
             },
@@ -268,13 +264,30 @@ fn staged(origin: &ServerName, pdu: &RawValue, via: Option<Vec<OwnedServerName>>
     StagedPdu { origin: origin.to_owned(), via, json: pdu.get().to_owned() }
 }
 
-fn stage(txn: &mut WriteTxn<'_>, staged: &[StagedPdu]) -> Result<(), millpond_store::Error> {
+/// Stages PDUs of a peer.
+fn stage(txn: &mut WriteTxn<'_>, origin: &ServerName, staged: &[StagedPdu]) -> Result<(), millpond_store::Error> {
+    if staged.is_empty() {
+        return Ok(());
+    }
     for pdu in staged {
         let position = txn.next_position().0;
         txn.put(tables::INBOX, position, pdu)?;
-        txn.touch(Topic::Inbox);
     }
+    let waiting = waiting(txn.view(), origin)? + staged.len() as u64;
+    txn.put(tables::INBOX_WAITING, origin, &waiting)?;
+    txn.touch(Topic::Inbox);
     Ok(())
+}
+
+/// Takes a staged PDU away.
+fn unstage(txn: &mut WriteTxn<'_>, position: u64, origin: &ServerName) -> Result<(), millpond_store::Error> {
+    if !txn.remove(tables::INBOX, position)? {
+        return Ok(());
+    }
+    match waiting(txn.view(), origin)?.saturating_sub(1) {
+        0 => txn.remove(tables::INBOX_WAITING, origin).map(drop),
+        left => txn.put(tables::INBOX_WAITING, origin, &left),
+    }
 }
 
 /// Forgets all but the newest transaction ids of a peer: it repeats only what we have not answered.
@@ -289,11 +302,7 @@ fn forget_old(txn: &mut WriteTxn<'_>, origin: &ServerName) -> Result<(), millpon
     Ok(())
 }
 
-/// PDUs of a peer that wait; counted only as far as it matters.
-fn waiting(view: View<'_>, origin: &ServerName) -> Result<usize, Error> {
-    let mut count = 0;
-    for row in view.scan(tables::INBOX, ())?.take(4 * MAX_STAGED) {
-        count += usize::from(row?.1.origin == origin);
-    }
-    Ok(count)
+/// PDUs of a peer that wait to be judged.
+fn waiting(view: View<'_>, origin: &ServerName) -> Result<u64, millpond_store::Error> {
+    Ok(view.get(tables::INBOX_WAITING, origin)?.unwrap_or(0))
 }

@@ -44,6 +44,10 @@ const FILES_AT_ONCE: usize = 4;
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
 
+/// When a node that is visible nearby first looks who answered it there, and how often it looks again.
+const LOOK_FIRST: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// How long a question to a peer may take when a client waits for the answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -293,8 +297,18 @@ impl Peers {
         let mut events = self.links.events().await?;
         self.reconcile().await?;
         self.say_hello();
+        let nearby = self.core.config().direct.visible_nearby;
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_FIRST, LOOK_EVERY);
         loop {
-            match events.recv().await {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                // Contacts come to the local network at any time, and tell nobody but all of it.
+                _ = looks.tick(), if nearby => {
+                    self.say_hello();
+                    continue;
+                }
+            };
+            match event {
                 Ok(Event::Established { peer }) => self.linked(peer.as_str()).await?,
                 Ok(Event::LinkUp { peer }) => {
                     if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {

@@ -23,8 +23,10 @@ use crate::{
     shared_rooms, threads,
 };
 
+mod early;
 mod owed;
 
+pub(crate) use early::take as take_early;
 pub use owed::{ReceiptEdus, receipts_delivered};
 pub(crate) use owed::{owes_receipts, receipt_edus};
 
@@ -145,8 +147,8 @@ impl Receipts {
         Ok(())
     }
 
-    /// Takes the receipts of an `m.receipt` EDU of the server `origin`. What is not about its own users, about rooms that
-    /// they are not in, or about events that are not here is left out. Dropping the future does not take it back.
+    /// Takes the receipts of an `m.receipt` EDU of the server `origin`. What is not about its own users, or about rooms that
+    /// they are not in, is left out; what is about an event that is not here yet waits for it. Dropping the future does not take it back.
     ///
     /// # Errors
     /// Storage errors.
@@ -154,23 +156,30 @@ impl Receipts {
         let received = Arrived::of(origin, content);
         let write = job(
             move |view| {
-                let mut forward = Vec::new();
+                let mut taken = Vec::new();
                 for arrived in &received {
                     let Some(room) = rows::room_short(view, &arrived.room_id)? else { continue };
                     if !current::is_joined(view, room, &arrived.user)? {
                         continue;
                     }
+                    if rows::event_short(view, &arrived.mark.event_id)?.is_none() {
+                        taken.push((room, When::Early, arrived.clone()));
+                        continue;
+                    }
                     match moves_forward(view, room, &arrived.user, &arrived.mark) {
-                        Ok(true) => forward.push((room, arrived.clone())),
+                        Ok(true) => taken.push((room, When::Now, arrived.clone())),
                         Ok(false) | Err(Error::Matrix { .. }) => {}
                         Err(error) => return Err(error),
                     }
                 }
-                Ok(forward)
+                Ok(taken)
             },
-            move |forward: Vec<(RoomShort, Arrived)>, txn| {
-                for (room, arrived) in &forward {
-                    put(txn, *room, &arrived.user, &arrived.mark, arrived.ts_ms)?;
+            move |taken: Vec<(RoomShort, When, Arrived)>, txn| {
+                for (room, when, Arrived { user, mark, ts_ms, .. }) in &taken {
+                    match when {
+                        When::Now => put(txn, *room, user, mark, *ts_ms)?,
+                        When::Early => early::keep(txn, *room, user, mark, *ts_ms)?,
+                    }
                 }
                 Ok(())
             },
@@ -178,6 +187,13 @@ impl Receipts {
         self.core.write(write).await?;
         Ok(())
     }
+}
+
+/// Whether a receipt counts now, or when its event comes.
+#[derive(Clone, Copy)]
+enum When {
+    Now,
+    Early,
 }
 
 /// One receipt to set.

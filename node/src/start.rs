@@ -69,7 +69,7 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
     let options = Options {
         cache_bytes: config.store_cache_bytes,
         observer: Box::new(move |commit| observer.commit(commit)),
-        inline: false,
+        ..Options::default()
     };
     let store = Store::open(&database, options)?;
     Ok(NodeHandle::new(Core::new(store, identity, notifier, Clock::system(), config)))

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use millpond_store::{
     Error as StoreError, Position, Topic, View, WriteTxn, job,
-    rows::{OutboxItem, txn_key},
+    rows::{EventShort, OutboxItem, txn_key},
     tables,
 };
 use rand::RngCore;
@@ -49,8 +49,8 @@ impl ToDevice {
         let (local, remote) = self.by_server(messages);
         let edus = outgoing(sender, &event_type, remote);
         let sender = sender.to_owned();
-        let seen = txn_key.clone();
-        let decide = move |view: View<'_>| Ok::<_, Error>(view.contains(tables::TXNS, &seen)?);
+        let seen = txn_key;
+        let decide = move |view: View<'_>| Ok::<_, Error>(view.contains(tables::TXNS, seen)?);
         let write = move |sent: bool, txn: &mut WriteTxn<'_>| {
             if sent {
                 return Ok(());
@@ -61,7 +61,7 @@ impl ToDevice {
                 txn.put(tables::OUTBOX, (server, position), &OutboxItem::Edu(edu.clone()))?;
                 txn.touch(Topic::Outbox(server.clone()));
             }
-            txn.put(tables::TXNS, &txn_key, &0)
+            txn.put(tables::TXNS, txn_key, &EventShort(0))
         };
         self.core.write(job(decide, write)).await?;
         Ok(())

@@ -210,7 +210,7 @@ tuple_prefix!(A KA 0, B KB 1; R1);
 tuple_prefix!(A KA 0, B KB 1; R1, R2);
 tuple_prefix!(A KA 0, B KB 1, C KC 2; R1);
 
-/// A newtype around `u64` that serves as a key and a value.
+/// A newtype around `u64` that serves as a key and a value. As a value it is LEB128: there are many of them.
 macro_rules! short_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -237,10 +237,13 @@ macro_rules! foreign_short_id {
         }
         impl $crate::value::Value for $name {
             fn encode(&self) -> std::borrow::Cow<'_, [u8]> {
-                self.0.to_be_bytes().to_vec().into()
+                let mut out = Vec::with_capacity(5);
+                millpond_matrix::number::write(&mut out, self.0);
+                out.into()
             }
-            fn decode(bytes: &[u8]) -> Result<Self, String> {
-                <u64 as $crate::key::Key>::decode(&mut &*bytes).map(Self)
+            fn decode(mut bytes: &[u8]) -> Result<Self, String> {
+                let number = millpond_matrix::number::read(&mut bytes).filter(|_| bytes.is_empty());
+                number.map(Self).ok_or_else(|| concat!("not a ", stringify!($name)).to_owned())
             }
         }
     };

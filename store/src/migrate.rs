@@ -11,13 +11,14 @@ use crate::{
 };
 
 mod second;
+mod third;
 
 /// Makes a layout of the one before it.
 type Step = fn(&mut WriteTxn<'_>) -> Result<(), Error>;
 
 /// How each layout is made of the one before it. The first is an empty database. A further one brings a test that opens a file
 /// of the one before.
-const STEPS: [Step; 2] = [|_| Ok(()), second::migrate];
+const STEPS: [Step; 3] = [|_| Ok(()), second::migrate, third::migrate];
 
 /// The layout that this program writes.
 pub(crate) const LAYOUT: u64 = STEPS.len() as u64;

@@ -88,8 +88,8 @@ tables! {
     ROOM_ALIASES: (OwnedRoomId, OwnedRoomAliasId) => ();
     /// Rooms in the public directory.
     PUBLISHED: OwnedRoomId => ();
-    /// Transactions of clients ([`txn_key`]) to the number of the event that was made, or 0.
-    TXNS: TxnKey => u64;
+    /// Transactions of clients ([`txn_key`]) to the event that was made, or 0.
+    TXNS: TxnKey => EventShort;
     /// Receipts: (room, user, receipt type, thread or empty).
     RECEIPTS: (RoomShort, OwnedUserId, String, String) => Receipt;
     /// Receipts in the order of their commits.
@@ -97,6 +97,9 @@ tables! {
 
     /// From which position on a server has not heard of the receipts of our users in a room: (server, room).
     RECEIPTS_OWED: (OwnedServerName, RoomShort) => u64;
+
+    /// Receipts of peers that came before their event: (room, user, thread or empty).
+    EARLY_RECEIPTS: (RoomShort, OwnedUserId, String) => EarlyReceipt;
 
     // What users keep.
 
@@ -196,6 +199,8 @@ tables! {
     SERVER_KEYS: OwnedServerName => ServerKeys;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
+    /// How many rows of the inbox are of a peer.
+    INBOX_WAITING: OwnedServerName => u64;
     /// Transactions of peers that were staged: (origin, transaction id), with the time in ms.
     INBOX_TXNS: (OwnedServerName, String) => u64;
     /// Items out of mailboxes that are not worked off yet, in the order of their commits.

@@ -35,14 +35,15 @@ pub type Observer = Box<dyn Fn(&Commit) + Send + Sync>;
 pub(crate) struct Writer {
     db: Arc<Database>,
     observer: Observer,
+    quick_repair: bool,
 }
 
 /// Jobs of one commit at most: bounds the time that the first one waits for the last.
 const GROUP_MAX: usize = 256;
 
 impl Writer {
-    pub(crate) fn new(db: Arc<Database>, observer: Observer) -> Self {
-        Self { db, observer }
+    pub(crate) fn new(db: Arc<Database>, observer: Observer, quick_repair: bool) -> Self {
+        Self { db, observer, quick_repair }
     }
 
     /// The thread's loop; ends when all senders are gone.
@@ -88,7 +89,7 @@ impl Writer {
             .map_err(|e| Failed::Commit(Error::storage("starting to write", e)))?;
         // Peers choose much of what we write, so the single-fsync commit, which trusts a checksum, is not for us.
         txn.set_two_phase_commit(true);
-        txn.set_quick_repair(true);
+        txn.set_quick_repair(self.quick_repair);
         let Some((position, touched)) = run_group(&txn, group).map_err(Failed::Job)? else {
             // Only refusals: the position is that of the commit before.
             let position = Position::default();

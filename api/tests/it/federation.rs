@@ -1,6 +1,8 @@
 //! Two and three nodes in one process: what they say to each other over links.
 
 mod asleep;
+mod early;
+mod flood;
 mod gaps;
 mod hostile;
 mod people;

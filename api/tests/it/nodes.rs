@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,14 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use millpond_api::{Listener, serve};
-use millpond_node::{Core, Supervisor, links::Links};
+use millpond_node::{
+    Core, Supervisor,
+    links::{Arrival, Links},
+};
 use millpond_overlay::{LinkState, transport::memory::MemoryNet};
 use ruma::OwnedServerName;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Answered, TestNode, TestUser};
@@ -35,10 +39,44 @@ pub struct Net {
 /// A node that runs.
 pub struct Running {
     pub it: TestNode,
+    /// Makes it a peer that takes requests and does not answer.
+    pub silence: Silence,
     net: Net,
     number: u64,
     supervisor: Supervisor,
     _stop: tokio_util::sync::DropGuard,
+}
+
+/// Requests that a node takes and never answers, while it is on.
+#[derive(Clone, Default)]
+pub struct Silence(Arc<(AtomicBool, AtomicU64)>);
+
+impl Silence {
+    pub fn set(&self, on: bool) {
+        self.0.0.store(on, Ordering::Relaxed);
+    }
+
+    /// How many requests were not answered.
+    pub fn unanswered(&self) -> u64 {
+        self.0.1.load(Ordering::Relaxed)
+    }
+
+    fn between(&self, mut arrivals: mpsc::Receiver<Arrival>) -> mpsc::Receiver<Arrival> {
+        let (pass, passed) = mpsc::channel(1);
+        let silence = self.0.clone();
+        tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Some(arrival) = arrivals.recv().await {
+                if silence.0.load(Ordering::Relaxed) {
+                    silence.1.fetch_add(1, Ordering::Relaxed);
+                    unanswered.push(arrival);
+                } else if pass.send(arrival).await.is_err() {
+                    return;
+                }
+            }
+        });
+        passed
+    }
 }
 
 /// A node whose loops and links have ended. Its own clients reach it still.
@@ -85,9 +123,10 @@ impl Net {
     async fn run(&self, number: u64, it: TestNode) -> Running {
         let supervisor = it.node.start().await.unwrap();
         let stop = CancellationToken::new();
-        let arrivals = it.node.links.arrivals().unwrap();
+        let silence = Silence::default();
+        let arrivals = silence.between(it.node.links.arrivals().unwrap());
         tokio::spawn(serve(it.node.clone(), vec![Listener::Peers(arrivals)], stop.clone()));
-        Running { it, net: self.clone(), number, supervisor, _stop: stop.drop_guard() }
+        Running { it, silence, net: self.clone(), number, supervisor, _stop: stop.drop_guard() }
     }
 
     /// Two nodes that are contacts.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use millpond_matrix::{
     CheckedPdu, Pdu, Verdict,
     check::RawPdu,
-    decide::{Given, Missing},
+    decide::Given,
     join::{self, AcceptedState, RoomAnswer},
     rules::{RoomRules, rules},
     state::Resolution,
@@ -39,32 +39,8 @@ pub(crate) const MAX_STATE: usize = 50_000;
 const MAX_CLASSIC: usize = 4;
 /// Outliers written in one commit.
 pub(crate) const OUTLIER_SLICE: usize = 128;
-/// With more than this parked in a room, gaps are bridged by the state instead of walked event by event.
-const WALK_MAX: usize = 20;
 
 impl Inbox {
-    /// Asks for what a parked PDU misses.
-    pub(super) async fn fetch_missing(
-        &self,
-        room: (RoomShort, &Room),
-        origin: &ServerName,
-        event_id: &EventId,
-        missing: Missing,
-    ) -> Result<(), Error> {
-        let room_id = &*room.1.room_id;
-        let known_gap = {
-            let snapshot = self.core.snapshot()?;
-            snapshot.view().scan(tables::PARKED, (room_id,))?.take(WALK_MAX + 1).count() > WALK_MAX
-        };
-        for server in self.who_to_ask(room.0, origin)? {
-            let walked = !known_gap && !missing.prev_events.is_empty() && self.walk(room, &server, event_id).await?;
-            if walked || self.bridge(room, &server, event_id).await? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
     /// The origin, then other members: those with a link, and in a classic room some of those that are reached by the
     /// classic route.
     pub(crate) fn who_to_ask(&self, room: RoomShort, origin: &ServerName) -> Result<Vec<OwnedServerName>, Error> {
@@ -91,7 +67,7 @@ impl Inbox {
     }
 
     /// Asks for the events between ours and the parked one; says whether any came that are new.
-    async fn walk(
+    pub(super) async fn walk(
         &self,
         (short, room): (RoomShort, &Room),
         from: &ServerName,
@@ -141,7 +117,12 @@ impl Inbox {
 
     /// Takes the state before the parked PDU from a peer and judges the PDU by it; what lies between stays a gap in the
     /// timeline until somebody scrolls there.
-    async fn bridge(&self, room: (RoomShort, &Room), from: &ServerName, event_id: &EventId) -> Result<bool, Error> {
+    pub(super) async fn bridge(
+        &self,
+        room: (RoomShort, &Room),
+        from: &ServerName,
+        event_id: &EventId,
+    ) -> Result<bool, Error> {
         let Ok(rules) = rules(&room.1.version) else { return Ok(false) };
         let Some(accepted) = self.state_from(room, rules, from, event_id).await? else { return Ok(false) };
         let row = {

@@ -35,7 +35,7 @@ impl HeldRooms {
 }
 
 /// Holds a room; dropping it lets go, and what has come is judged.
-pub(crate) struct Held {
+pub struct Held {
     held: HeldRooms,
     room_id: OwnedRoomId,
 }

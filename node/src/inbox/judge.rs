@@ -9,7 +9,7 @@ use std::{
 use millpond_matrix::{
     CheckedPdu, Verdict,
     check::RawPdu,
-    decide::{Given, Missing},
+    decide::Given,
     rules::{RoomRules, rules},
     state::{Resolution, StateSet},
 };
@@ -18,13 +18,14 @@ use millpond_store::{
     rows::{Room, RoomShort, StagedPdu},
     tables,
 };
-use ruma::{OwnedEventId, OwnedRoomId, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{OwnedRoomId, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent};
 use serde::Deserialize;
 
-use super::{Inbox, parked};
+use super::{Inbox, parked, parked::Parking, unstage};
 use crate::{
     Error,
     classic::{KeyRing, needed},
+    receipts,
     rooms::{
         apply::{self, Context, Owed},
         current, local,
@@ -60,8 +61,8 @@ struct Outcome {
     done: usize,
     /// The next one needs these states resolved.
     resolve: Option<Vec<StateSet>>,
-    /// What was parked, and for what.
-    parked: Vec<(OwnedEventId, Missing)>,
+    /// Something was parked.
+    parked: bool,
 }
 
 impl Inbox {
@@ -78,11 +79,8 @@ impl Inbox {
         while from < rest.len() {
             let outcome = self.write_slice((short, room.clone()), rest.clone(), from, resolutions.clone()).await?;
             from += outcome.done;
-            for (event_id, missing) in outcome.parked {
-                let origin = self.origin_of(room_id, &event_id)?;
-                if let Some(origin) = origin {
-                    self.fetch_missing((short, &room), &origin, &event_id, missing).await?;
-                }
+            if outcome.parked {
+                self.gaps.mark(room_id);
             }
             match outcome.resolve {
                 Some(sets) => resolutions.push(self.resolve((short, &room), rules, sets, &rest[from].pdu)?),
@@ -155,11 +153,6 @@ impl Inbox {
         Ok(current::content(snapshot.view(), room, "m.room.server_acl", "")?)
     }
 
-    fn origin_of(&self, room_id: &RoomId, event_id: &ruma::EventId) -> Result<Option<ruma::OwnedServerName>, Error> {
-        let snapshot = self.core.snapshot()?;
-        Ok(snapshot.view().get(tables::PARKED, (room_id, event_id))?.map(|parked| parked.origin))
-    }
-
     async fn write_slice(
         &self,
         (short, room): (RoomShort, Arc<Room>),
@@ -172,6 +165,7 @@ impl Inbox {
             |_| Ok::<_, Error>(()),
             move |(), txn| {
                 let mut outcome = Outcome::default();
+                let mut parking = Parking::new(&room.room_id);
                 for pdu in ready.iter().skip(from).take(SLICE) {
                     let given = Given { resolutions: &resolutions, ..Given::default() };
                     let verdict =
@@ -182,12 +176,12 @@ impl Inbox {
                             return Ok(outcome);
                         }
                         Verdict::Park(missing) => {
-                            parked::park(txn, &room, pdu, &missing, now)?;
-                            outcome.parked.push((pdu.pdu.owned_event_id(), missing));
+                            parking.park(txn, pdu, &missing, now)?;
+                            outcome.parked = true;
                         }
                         verdict => write_verdict(txn, &core, (short, &room), pdu, verdict)?,
                     }
-                    txn.remove(tables::INBOX, pdu.position)?;
+                    unstage(txn, pdu.position, &pdu.staged.origin)?;
                     outcome.done += 1;
                 }
                 Ok(outcome)
@@ -223,7 +217,10 @@ pub(super) fn write_verdict(
     let served = served(&ready.staged, &ready.pdu);
     let context = Context { owed: Owed::Onward(served), ..Context::default() };
     if !matches!(verdict, Verdict::Duplicate) {
-        apply::write(txn, core.identity(), (short, room), &ready.pdu, verdict, &context)?;
+        let applied = apply::write(txn, core.identity(), (short, room), &ready.pdu, verdict, &context)?;
+        if applied.appended {
+            receipts::take_early(txn, short, ready.pdu.event_id())?;
+        }
     }
     parked::wake(txn, ready.pdu.event_id())
 }

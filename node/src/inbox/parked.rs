@@ -1,53 +1,74 @@
 //! Parked PDUs: they refer to events that are not here. They wait in rows; the event that comes stages them again.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_matrix::decide::Missing;
 use millpond_store::{
-    Error, Topic, WriteTxn,
-    rows::{ParkedPdu, Room, StagedPdu},
+    Error, WriteTxn,
+    rows::{ParkedPdu, StagedPdu},
     tables,
 };
-use ruma::{EventId, OwnedEventId, RoomId};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId};
 
-use super::{Inbox, judge::Ready};
+use super::{judge::Ready, stage};
 
-/// How often what is still parked is asked for again.
-pub(super) const RETRY: Duration = Duration::from_secs(60);
+/// Parked PDUs of one room. Whoever floods us with gaps loses its own oldest ones; honest gaps close long before.
+pub const MAX_PARKED: usize = 1_000;
 
-/// Parked PDUs of one room. A peer that floods us with gaps loses its oldest ones; honest gaps close long before.
-const MAX_PARKED: usize = 1_000;
+/// Parks the PDUs of one room, in one job: what waits already is counted once for all of them.
+pub(super) struct Parking<'r> {
+    room_id: &'r RoomId,
+    /// By who brought them, the oldest first. Read when it is needed.
+    waiting: Option<BTreeMap<OwnedServerName, BTreeSet<(u64, OwnedEventId)>>>,
+}
 
-/// Parks a PDU until what it misses is here.
-pub(super) fn park(
-    txn: &mut WriteTxn<'_>,
-    room: &Room,
-    ready: &Ready,
-    missing: &Missing,
-    now_ms: u64,
-) -> Result<(), Error> {
-    let room_id = &*room.room_id;
-    let parked: Vec<_> = txn
-        .view()
-        .scan(tables::PARKED, (room_id,))?
-        .map(|row| row.map(|((_, id), row)| (row.received_at_ms, id)))
-        .collect::<Result<_, _>>()?;
-    if parked.len() >= MAX_PARKED
-        && let Some((_, oldest)) = parked.into_iter().min()
-    {
-        unpark(txn, room_id, &oldest)?;
+impl<'r> Parking<'r> {
+    pub(super) fn new(room_id: &'r RoomId) -> Self {
+        Self { room_id, waiting: None }
     }
-    let all: Vec<OwnedEventId> = missing.prev_events.iter().chain(&missing.auth_events).cloned().collect();
-    for id in &all {
-        txn.put(tables::PARKED_ON, (&**id, ready.pdu.event_id()), &room.room_id)?;
+
+    /// Parks a PDU until what it misses is here.
+    pub(super) fn park(
+        &mut self,
+        txn: &mut WriteTxn<'_>,
+        ready: &Ready,
+        missing: &Missing,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        if txn.view().contains(tables::PARKED, (self.room_id, ready.pdu.event_id()))? {
+            return Ok(());
+        }
+        let waiting = match self.waiting.take() {
+            Some(waiting) => self.waiting.insert(waiting),
+            None => self.waiting.insert(waiting_in(txn, self.room_id)?),
+        };
+        if waiting.values().map(BTreeSet::len).sum::<usize>() >= MAX_PARKED
+            && let Some(most) = waiting.values_mut().max_by_key(|of_one| of_one.len())
+            && let Some((_, oldest)) = most.pop_first()
+        {
+            unpark(txn, self.room_id, &oldest)?;
+        }
+        let (id, origin) = (ready.pdu.owned_event_id(), ready.staged.origin.clone());
+        let all: Vec<OwnedEventId> = missing.prev_events.iter().chain(&missing.auth_events).cloned().collect();
+        for missing in &all {
+            txn.put(tables::PARKED_ON, (&**missing, &*id), &self.room_id.to_owned())?;
+        }
+        waiting.entry(origin.clone()).or_default().insert((now_ms, id.clone()));
+        let row = ParkedPdu { json: ready.staged.json.clone(), origin, received_at_ms: now_ms, missing: all };
+        txn.put(tables::PARKED, (self.room_id, &*id), &row)
     }
-    let row = ParkedPdu {
-        json: ready.staged.json.clone(),
-        origin: ready.staged.origin.clone(),
-        received_at_ms: now_ms,
-        missing: all,
-    };
-    txn.put(tables::PARKED, (room_id, ready.pdu.event_id()), &row)
+}
+
+fn waiting_in(
+    txn: &WriteTxn<'_>,
+    room_id: &RoomId,
+) -> Result<BTreeMap<OwnedServerName, BTreeSet<(u64, OwnedEventId)>>, Error> {
+    let mut waiting: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for row in txn.view().scan(tables::PARKED, (room_id,))? {
+        let ((_, id), row) = row?;
+        waiting.entry(row.origin).or_default().insert((row.received_at_ms, id));
+    }
+    Ok(waiting)
 }
 
 /// Forgets a parked PDU; gives it back.
@@ -65,34 +86,8 @@ pub(crate) fn wake(txn: &mut WriteTxn<'_>, event_id: &EventId) -> Result<(), Err
     let waiting: Vec<_> = txn.view().scan(tables::PARKED_ON, (event_id,))?.collect::<Result<_, _>>()?;
     for ((_, parked), room_id) in waiting {
         if let Some(row) = unpark(txn, &room_id, &parked)? {
-            let position = txn.next_position().0;
-            txn.put(tables::INBOX, position, &StagedPdu { origin: row.origin, via: Vec::new(), json: row.json })?;
-            txn.touch(Topic::Inbox);
+            stage(txn, &row.origin.clone(), &[StagedPdu { origin: row.origin, via: Vec::new(), json: row.json }])?;
         }
     }
     Ok(())
-}
-
-impl Inbox {
-    /// Asks again for what parked PDUs miss.
-    pub(super) async fn retry_parked(&self) -> Result<(), crate::Error> {
-        let mut waiting = Vec::new();
-        {
-            let snapshot = self.core.snapshot()?;
-            for row in snapshot.view().scan(tables::PARKED, ())?.take(MAX_PARKED) {
-                let ((room_id, id), row) = row?;
-                waiting.push((room_id, id, row));
-            }
-        }
-        for (room_id, id, row) in waiting {
-            let room = {
-                let snapshot = self.core.snapshot()?;
-                crate::rooms::rows::room(snapshot.view(), &room_id)?
-            };
-            let Some((short, room)) = room else { continue };
-            let missing = Missing { prev_events: row.missing.clone(), auth_events: Vec::new() };
-            self.fetch_missing((short, &room), &row.origin, &id, missing).await?;
-        }
-        Ok(())
-    }
 }

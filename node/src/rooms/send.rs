@@ -195,11 +195,11 @@ impl TxnKey {
     }
 
     fn answered(&self, view: View<'_>) -> Result<Option<OwnedEventId>, Error> {
-        let Some(event) = view.get(tables::TXNS, &self.key)? else { return Ok(None) };
-        Ok(rows::find_head(view, EventShort(event))?.map(|head| head.header.event_id))
+        let Some(event) = view.get(tables::TXNS, self.key)? else { return Ok(None) };
+        Ok(rows::find_head(view, event)?.map(|head| head.header.event_id))
     }
 
     fn answer(&self, txn: &mut WriteTxn<'_>, event: EventShort) -> Result<(), millpond_store::Error> {
-        txn.put(tables::TXNS, &self.key, &event.0)
+        txn.put(tables::TXNS, self.key, &event)
     }
 }

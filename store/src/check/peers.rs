@@ -1,14 +1,22 @@
 //! Between nodes: positions that were given out, key documents that prove themselves, what was taken once.
 
+use std::collections::BTreeMap;
+
+use ruma::OwnedServerName;
+
 use super::Report;
 use crate::{Error, View, rows::OutboxItem, tables};
 
 pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
     let last = view.position()?.0;
+    let mut waiting: BTreeMap<OwnedServerName, u64> = BTreeMap::new();
     for row in view.scan(tables::INBOX, ())? {
-        let (position, _) = row?;
+        let (position, staged) = row?;
+        *waiting.entry(staged.origin).or_default() += 1;
         report.expect(position <= last, || format!("a PDU is staged at {position}, and the last commit is {last}"));
     }
+    let counted: BTreeMap<_, _> = view.scan(tables::INBOX_WAITING, ())?.collect::<Result<_, _>>()?;
+    report.expect(counted == waiting, || "the inbox counts other PDUs of its peers than it holds".to_owned());
     for row in view.scan(tables::OUTBOX, ())? {
         let ((server, position), item) = row?;
         report.expect(position <= last, || {

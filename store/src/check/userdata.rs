@@ -45,6 +45,10 @@ fn receipts(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("the receipt log of room {} at {position} names no receipt", room.0)
         });
     }
+    for row in view.scan(tables::EARLY_RECEIPTS, ())? {
+        let ((room, user, _), _) = row?;
+        report.expect(view.contains(tables::ROOMS, room)?, || format!("a receipt of {user} waits in an unknown room"));
+    }
     for row in view.scan(tables::RECEIPTS, ())? {
         let ((room, _, kind, _), receipt) = row?;
         report.expect(view.contains(tables::RECEIPT_LOG, (room, receipt.position))?, || {

@@ -1,5 +1,5 @@
-//! Layout 2: short rows. Events are packed, event ids in keys are hashes, state groups are numbers without names, and
-//! transaction ids name their event by its number. Nothing is dropped.
+//! Layout 2: short rows. Events are packed, event ids in keys are hashes, interned numbers and state groups are LEB128, and
+//! transaction ids are hashes that name their event by its number. Nothing is dropped.
 
 use std::ops::Bound;
 
@@ -18,6 +18,12 @@ use crate::{
 pub(super) fn migrate(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     values(txn, tables::EVENTS, |bytes| events_of_layout_1(bytes).map(|row| row.encode().into_owned()))?;
     values(txn, tables::STATE_GROUPS, |bytes| group(bytes).map(|row| row.encode().into_owned()))?;
+    short(txn, tables::ROOM_IDS)?;
+    short(txn, tables::EVENT_IDS)?;
+    short(txn, tables::TIMELINE)?;
+    short(txn, tables::STATE_KEYS)?;
+    short(txn, tables::ROOM_STATE)?;
+    short(txn, tables::EARLY_REDACTIONS)?;
     keys(txn, tables::EVENT_IDS, |key| event_ids(key, 0, 1))?;
     keys(txn, tables::RELATIONS, |key| event_ids(key, 0, 1))?;
     keys(txn, tables::PARKED_ON, |key| event_ids(key, 0, 2))?;
@@ -51,6 +57,14 @@ fn values<K, V>(
             txn.raw_put(table, &key, &value)?;
         }
     }
+}
+
+/// Values that are one interned number.
+fn short<K, V>(txn: &mut WriteTxn<'_>, table: Table<K, V>) -> Result<(), Error> {
+    values(txn, table, |bytes| {
+        let bytes = bytes.try_into().map_err(|_| format!("{} bytes for a number", bytes.len()))?;
+        Ok(Value::encode(&EventShort(u64::from_be_bytes(bytes))).into_owned())
+    })
 }
 
 /// Encodes every key of a table anew. A new key sorts before the one it replaces and all that follow: it is not met again.
@@ -112,7 +126,7 @@ fn txn_ids(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
             let (user, device, scope) = OldKey::decode(&mut key.as_slice()).map_err(corrupt)?;
             let event_id = std::str::from_utf8(&answer).ok().and_then(|id| <&EventId>::try_from(id).ok());
             let event = event_id.map(|id| txn.view().get(tables::EVENT_IDS, id)).transpose()?.flatten();
-            txn.put(tables::TXNS, txn_key(&user, &device, &scope), &event.map_or(0, |event| event.0))?;
+            txn.put(tables::TXNS, txn_key(&user, &device, &scope), &event.unwrap_or(EventShort(0)))?;
         }
     }
 }

@@ -40,7 +40,7 @@ impl Value for RoomHead {
         let (group, bump) =
             bytes.split_at_checked(8).ok_or_else(|| format!("{} bytes for a room head", bytes.len()))?;
         let bump = if bump.is_empty() { None } else { Some(u64::decode(bump)?) };
-        Ok(Self { group: StateGroup::decode(group)?, bump })
+        Ok(Self { group: StateGroup(u64::decode(group)?), bump })
     }
 }
 
@@ -132,6 +132,15 @@ pub struct Receipt {
     pub position: u64,
 }
 
+/// A receipt whose event is not here yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyReceipt {
+    /// The event up to which the user has read.
+    pub event_id: OwnedEventId,
+    /// Milliseconds since the epoch.
+    pub ts_ms: u64,
+}
+
 /// Which receipt a log entry is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReceiptKey {
@@ -211,6 +220,7 @@ cbor_value!(
     RoomCounts,
     Alias,
     Receipt,
+    EarlyReceipt,
     Peer,
     StagedPdu,
     ReceiptKey,

@@ -101,7 +101,8 @@ fn peers(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     let Position(at) = txn.next_position();
     txn.put(tables::OUTBOX, (there, at), &OutboxItem::Edu("{}".to_owned()))?;
     let pdu = StagedPdu { origin: there.to_owned(), via: vec![], json: "{}".to_owned() };
-    txn.put(tables::INBOX, at, &pdu)
+    txn.put(tables::INBOX, at, &pdu)?;
+    txn.put(tables::INBOX_WAITING, there, &1)
 }
 
 /// The findings in a good database with one row damaged.

@@ -5,14 +5,14 @@ use std::path::Path;
 use millpond_store::{
     Store, check,
     rows::{
-        EventShort, ParkedPdu, Relation, Room, RoomShort, StateGroup, StateGroupRow, StateKeyName, StateKeyShort,
-        txn_key,
+        EventShort, ParkedPdu, Relation, Room, RoomShort, StagedPdu, StateGroup, StateGroupRow, StateKeyName,
+        StateKeyShort, txn_key,
     },
     tables,
     value::Value,
 };
 use redb::TableDefinition;
-use ruma::{EventId, OwnedEventId, device_id, event_id, owned_room_id, room_id, user_id};
+use ruma::{EventId, OwnedEventId, device_id, event_id, owned_room_id, room_id, server_name, user_id};
 
 use crate::support::{inline, value};
 
@@ -89,7 +89,10 @@ fn rows() -> Vec<Row> {
     let name = StateKeyName { kind: "m.x".to_owned(), state_key: String::new() };
     let txn = |scope: &str| [text("@alice:here"), text("A"), text(scope)].concat();
     let before = |id: &str| [number(ROOM.0), text(id)].concat();
+    let staged = StagedPdu { origin: "there".try_into().unwrap(), via: Vec::new(), json: "{}".to_owned() };
     vec![
+        ("INBOX", number(15), staged.encode().into_owned()),
+        ("INBOX", number(16), staged.encode().into_owned()),
         ("META", text("layout"), number(1)),
         ("META", text("position"), number(20)),
         ("ROOM_IDS", text(room), number(ROOM.0)),
@@ -134,7 +137,7 @@ fn a_file_of_layout_1_is_brought_to_the_newest_and_lacks_nothing() {
     let snapshot = store.snapshot().unwrap();
     let view = snapshot.view();
     assert_eq!(check::check(view).unwrap().findings, [""; 0]);
-    assert_eq!(value(view, "layout"), Some(2_u64.to_be_bytes().to_vec()));
+    assert_eq!(value(view, "layout"), Some(3_u64.to_be_bytes().to_vec()));
     let (id, old, missing) = (hash_id(), event_id!("$old:there"), event_id!("$missing:there"));
 
     assert_eq!(view.get(tables::EVENT_IDS, &*id).unwrap(), Some(EventShort(3)));
@@ -156,8 +159,10 @@ fn a_file_of_layout_1_is_brought_to_the_newest_and_lacks_nothing() {
 
     let (alice, device) = (user_id!("@alice:here"), device_id!("A"));
     let sent = txn_key(alice, device, "!room:here/m.room.message//m/1");
-    assert_eq!(view.get(tables::TXNS, &sent).unwrap(), Some(3));
-    assert_eq!(view.get(tables::TXNS, txn_key(alice, device, "sendToDevice/m.x/1")).unwrap(), Some(0));
+    assert_eq!(view.get(tables::TXNS, sent).unwrap(), Some(EventShort(3)));
+    assert_eq!(view.get(tables::TXNS, txn_key(alice, device, "sendToDevice/m.x/1")).unwrap(), Some(EventShort(0)));
+    assert_eq!(view.get(tables::TIMELINE, (ROOM, -1)).unwrap(), Some(EventShort(2)));
+    assert_eq!(view.get(tables::INBOX_WAITING, server_name!("there")).unwrap(), Some(2));
     drop((snapshot, store));
     use redb::{ReadableDatabase as _, TableHandle as _};
     let db = redb::Database::open(&path).unwrap();

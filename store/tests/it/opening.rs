@@ -39,7 +39,7 @@ fn a_file_of_layout_0_is_brought_to_the_newest_and_keeps_its_rows() {
     let db = redb::Database::open(&path).unwrap();
     let meta = db.begin_read().unwrap().open_table(META).unwrap();
     let layout = meta.get(key("layout").as_slice()).unwrap().unwrap().value().to_vec();
-    assert_eq!(layout, 2_u64.to_be_bytes());
+    assert_eq!(layout, 3_u64.to_be_bytes());
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn a_file_of_a_later_layout_is_refused_and_left_alone() {
     let path = dir.path().join("db");
     by_hand(&path, &[("layout", &99_u64.to_be_bytes())]);
     let Err(error) = Store::open(&path, Options::default()) else { panic!("it was opened") };
-    assert!(matches!(error, Error::TooNew { found: 99, known: 2 }), "{error:?}");
-    assert_eq!(error.to_string(), "the database has layout 99, this program knows up to 2; use a newer Millpond");
+    assert!(matches!(error, Error::TooNew { found: 99, known: 3 }), "{error:?}");
+    assert_eq!(error.to_string(), "the database has layout 99, this program knows up to 3; use a newer Millpond");
     let db = redb::Database::open(&path).unwrap();
     let meta = db.begin_read().unwrap().open_table(META).unwrap();
     assert_eq!(meta.get(key("layout").as_slice()).unwrap().unwrap().value(), 99_u64.to_be_bytes());

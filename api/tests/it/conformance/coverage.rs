@@ -33,7 +33,8 @@ pub struct Line {
 /// The lines by operation.
 pub fn listed() -> BTreeMap<String, Line> {
     let mut listed = BTreeMap::new();
-    for line in DOCUMENT.lines().filter(|line| line.starts_with("| `")) {
+    let table = DOCUMENT.lines().take_while(|line| !line.starts_with("## "));
+    for line in table.filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [operation, state, why] = cells[..] else { panic!("not three columns: {line}") };
         let (state, tests) = match state {
