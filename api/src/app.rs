@@ -18,7 +18,7 @@ use crate::{
     client, cors, federation,
     glue::{Routes, error_response},
     hosts::Hosts,
-    millpond,
+    millpond, oauth,
 };
 
 /// Answers HTTP requests of clients, those of peers, or those of classic servers. Cloning is cheap.
@@ -38,6 +38,7 @@ impl App {
         let mut routes = Routes::default();
         client::routes(&mut routes);
         federation::public_routes(&mut routes);
+        routes.merge(oauth::router());
         routes.merge(millpond::router(&node));
         Self::of(node, routes, hosts)
     }

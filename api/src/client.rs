@@ -2,6 +2,7 @@
 
 mod account_password;
 mod admin;
+mod auth_metadata;
 mod backup;
 mod capabilities;
 mod deactivate;
@@ -40,6 +41,7 @@ use crate::glue::Routes;
 pub(crate) fn routes(routes: &mut Routes) {
     routes.add(account_password::handler);
     admin::routes(routes);
+    routes.add(auth_metadata::handler);
     backup::routes(routes);
     routes.add(capabilities::handler);
     routes.add(deactivate::handler);

@@ -6,9 +6,9 @@ use http::{
     header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN},
 };
 
-/// Whether a path is for browsers of other origins: the node's own API is not.
+/// Whether a path is for browsers of other origins: the node's own API is not, nor are pages with forms.
 pub(crate) fn applies(path: &str) -> bool {
-    !path.starts_with("/_millpond")
+    !path.starts_with("/_millpond") && !crate::oauth::is_page(path)
 }
 
 /// The answer to `OPTIONS`: headers only, no logic of the endpoint.

@@ -11,6 +11,7 @@ mod federation;
 pub mod glue;
 mod hosts;
 mod millpond;
+mod oauth;
 mod serve;
 
 pub use crate::{

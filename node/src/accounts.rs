@@ -6,6 +6,7 @@ mod limits;
 mod login;
 mod moderation;
 mod name;
+pub mod oauth;
 mod password;
 mod refresh;
 mod removal;
@@ -43,6 +44,7 @@ struct Inner {
     uiaa: Sessions,
     login_tokens: LoginTokens,
     nonces: Nonces,
+    polls: oauth::Polls,
 }
 
 impl Accounts {
@@ -58,6 +60,7 @@ impl Accounts {
             uiaa: Sessions::default(),
             login_tokens: LoginTokens::default(),
             nonces: Nonces::default(),
+            polls: oauth::Polls::default(),
         }))
     }
 }

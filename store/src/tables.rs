@@ -24,6 +24,15 @@ tables! {
     /// What users reported, by position.
     REPORTS: u64 => UserReport;
 
+    /// OAuth clients by their ids.
+    OAUTH_CLIENTS: String => OAuthClient;
+    /// Authorisation codes and device codes: SHA-256 of the code.
+    OAUTH_CODES: [u8; 32] => OAuthCode;
+    /// Browsers that are signed in on our pages: SHA-256 of the cookie.
+    OAUTH_BROWSERS: [u8; 32] => OAuthBrowser;
+    /// Who approved that his cross-signing keys are replaced, and until when, in milliseconds since the epoch.
+    OAUTH_RESETS: OwnedUserId => u64;
+
     // Rooms: the DAG and the state.
 
     /// Room ids to their interned numbers.

@@ -38,6 +38,7 @@ async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Err
         display_name: request.initial_device_display_name,
         address,
         refreshed: request.refresh_token,
+        client: None,
     };
     let credential = match request.login_info {
         LoginInfo::Password(password) => Credential::Password { user: named(&password)?, password: password.password },

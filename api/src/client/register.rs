@@ -40,6 +40,7 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
         display_name: request.initial_device_display_name,
         address,
         refreshed: request.refresh_token,
+        client: None,
     };
     let name = request.username.unwrap_or_else(Accounts::random_name);
     let account = NewAccount { name, password: request.password, admin: false };

@@ -18,6 +18,7 @@ mod login;
 mod media;
 mod moderation;
 mod nodes;
+mod oauth;
 mod previews;
 mod rate_limits;
 mod refresh;

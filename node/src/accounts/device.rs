@@ -24,6 +24,8 @@ pub struct NewDevice {
     pub address: Option<IpAddr>,
     /// The client can refresh its access token, so that token may end.
     pub refreshed: bool,
+    /// The OAuth client whose session it will be.
+    pub client: Option<String>,
 }
 
 /// A device that is logged in.
@@ -52,6 +54,7 @@ pub(super) struct Opening {
     refresh: Option<Secret>,
     display_name: Option<String>,
     address: Option<String>,
+    client: Option<String>,
     now_ms: u64,
 }
 
@@ -66,7 +69,8 @@ impl Opening {
         check_display_name(device.display_name.as_deref())?;
         let (access, refresh) = (Secret::random(), device.refreshed.then(Secret::random));
         let address = device.address.map(|address| address.to_string());
-        Ok(Self { device_id, access, refresh, display_name: device.display_name, address, now_ms })
+        let NewDevice { display_name, client, .. } = device;
+        Ok(Self { device_id, access, refresh, display_name, address, client, now_ms })
     }
 
     /// Writes device and tokens. A device of that id keeps its keys and name; its old tokens end.
@@ -89,6 +93,7 @@ impl Opening {
             last_seen_ip: self.address.clone(),
             token_hash: Some(self.access.hash),
             refresh: refresh.map(|token| rows::Refresh { token, next: None, previous: None }),
+            client: self.client.clone(),
         };
         txn.put(tables::DEVICES, key, &device)?;
         let (user_id, device_id) = (user_id.to_owned(), self.device_id.clone());

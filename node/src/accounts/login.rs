@@ -74,7 +74,8 @@ impl Accounts {
         Ok(valid)
     }
 
-    async fn password_login(
+    /// Whose a name and a password are.
+    pub(super) async fn password_login(
         &self,
         user: &str,
         password: String,

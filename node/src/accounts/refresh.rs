@@ -43,13 +43,24 @@ impl Accounts {
     /// # Errors
     /// 401 `M_UNKNOWN_TOKEN`, 403 `M_USER_DEACTIVATED`, 429 `M_LIMIT_EXCEEDED`; storage errors.
     pub async fn refresh(&self, shown: &str, address: Option<IpAddr>) -> Result<Refreshed, Error> {
+        self.refresh_as(shown, None, address).await
+    }
+
+    /// The same for the session of an OAuth client.
+    pub(super) async fn refresh_as(
+        &self,
+        shown: &str,
+        client: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Refreshed, Error> {
+        let client = client.map(str::to_owned);
         let attempt = self.0.limits.attempt(None, address)?;
         let shown = token::hash(shown);
         let (access, refresh) = (Secret::random(), Secret::random());
         let (new, cache) = (rows::TokenPair { access: access.hash, refresh: refresh.hash }, self.0.tokens.clone());
         let ends_ms = access_ends_ms(self.0.core.clock().now_ms());
         let give = job(
-            move |view| owner(view, shown),
+            move |view| owner(view, shown, client.as_deref()),
             move |(owner, mut device): (rows::TokenOwner, rows::Device), txn| {
                 if next(&device).is_some_and(|next| next.refresh == shown) {
                     step(txn, &cache, &mut device)?;
@@ -84,15 +95,17 @@ impl Accounts {
     }
 }
 
-/// Whose refresh token it is.
-fn owner(view: View<'_>, shown: [u8; 32]) -> Result<(rows::TokenOwner, rows::Device), Error> {
+/// Whose refresh token it is, if it was given to this client.
+fn owner(view: View<'_>, shown: [u8; 32], client: Option<&str>) -> Result<(rows::TokenOwner, rows::Device), Error> {
     let unknown = || {
         let message = "This refresh token is not known here: it was used, or its device is logged out. Log in again";
         Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(Default::default()), message)
     };
     let owner = view.get(tables::REFRESH_TOKENS, shown)?.ok_or_else(unknown)?;
     account::active(view, &owner.user_id)?;
-    let device = view.get(tables::DEVICES, (&owner.user_id, &owner.device_id))?.ok_or_else(unknown)?;
+    let device = view.get(tables::DEVICES, (&owner.user_id, &owner.device_id))?;
+    // A session is refreshed where it was made, and by whom it was made for.
+    let device = device.filter(|device| device.client.as_deref() == client).ok_or_else(unknown)?;
     Ok((owner, device))
 }
 

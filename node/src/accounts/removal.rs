@@ -32,6 +32,7 @@ pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: 
     user_directory::forget(txn, user_id)?;
     txn.remove_all(tables::ACCOUNT_DATA, (user_id,))?;
     txn.remove_all(tables::ACCOUNT_DATA_LOG, (user_id,))?;
+    txn.remove(tables::OAUTH_RESETS, user_id)?;
     keys::user_deactivated(txn, user_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())

@@ -92,6 +92,11 @@ impl Secret {
 const LAST_SEEN_EVERY_MS: u64 = 5 * 60 * 1000;
 
 impl Accounts {
+    /// A secret of 256 bits that is nobody's yet.
+    pub fn secret() -> String {
+        random_token()
+    }
+
     /// Whom a token stands for; notes that and whence the device was seen.
     ///
     /// # Errors

@@ -20,6 +20,16 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         let (user, _) = row?;
         report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "an account is marked that is not there".to_owned());
     }
+    for row in view.scan(tables::OAUTH_BROWSERS, ())? {
+        let user = row?.1.user_id;
+        report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "a browser is signed in to no account".to_owned());
+    }
+    for row in view.scan(tables::OAUTH_CODES, ())? {
+        let client = row?.1.client_id;
+        report.expect(view.contains(tables::OAUTH_CLIENTS, client.as_str())?, || {
+            format!("a code is for client {client}, which is not registered")
+        });
+    }
     expect_known(view, report, tables::TOKENS)?;
     expect_known(view, report, tables::REFRESH_TOKENS)
 }

@@ -32,6 +32,9 @@ pub struct Device {
     /// Of a device whose access tokens end and are refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Refresh>,
+    /// The OAuth client whose session it is; none: a login of the client-server API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
 }
 
 impl Device {

@@ -23,6 +23,7 @@ fn good(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     let owner = TokenOwner { user_id: alice.to_owned(), device_id: device.to_owned(), expires_at_ms: None };
     txn.put(tables::TOKENS, TOKEN, &owner)?;
     txn.put(tables::REFRESH_TOKENS, REFRESH, &owner)?;
+    oauth(txn)?;
     let Position(at) = txn.next_position();
     txn.put(tables::ACCOUNT_DATA, (alice, "", "m.direct"), &AccountData { position: at, content: "{}".to_owned() })?;
     let key = AccountDataKey { room_id: String::new(), kind: "m.direct".to_owned() };
@@ -30,6 +31,25 @@ fn good(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
     room(txn)?;
     keys(txn)?;
     peers(txn)
+}
+
+fn oauth(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
+    let uri = "https://client.example/".to_owned();
+    let client = OAuthClient { name: None, uri, redirect_uris: vec![], native: false, registered_at_ms: 0 };
+    txn.put(tables::OAUTH_CLIENTS, "client", &client)?;
+    let code = OAuthCode {
+        client_id: "client".to_owned(),
+        device_id: owned_device_id!("A"),
+        scope: String::new(),
+        user_id: Some(alice()),
+        stage: OAuthStage::Used,
+        expires_at_ms: 0,
+        redirect_uri: None,
+        challenge: None,
+        user_code: None,
+    };
+    txn.put(tables::OAUTH_CODES, TOKEN, &code)?;
+    txn.put(tables::OAUTH_BROWSERS, TOKEN, &OAuthBrowser { user_id: alice(), expires_at_ms: 0 })
 }
 
 fn room(txn: &mut WriteTxn<'_>) -> Result<(), Error> {
@@ -149,6 +169,8 @@ damages! {
         let owner = TokenOwner { user_id: alice(), device_id: owned_device_id!("A"), expires_at_ms: None };
         txn.put(tables::TOKENS, [8; 32], &owner)
     }, "cannot be revoked";
+    a_browser_is_of_no_account: txn => txn.remove(tables::ACCOUNTS, alice()), "a browser is signed in to no account";
+    a_client_is_gone: txn => txn.remove_all(tables::OAUTH_CLIENTS, ()), "a code is for client client, which is not registered";
     a_refresh_token_is_gone: txn => txn.remove(tables::REFRESH_TOKENS, REFRESH), "the token of device A is not there";
     a_refresh_token_is_left_over: txn => {
         let owner = TokenOwner { user_id: alice(), device_id: owned_device_id!("A"), expires_at_ms: None };

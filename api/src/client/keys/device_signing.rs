@@ -17,7 +17,7 @@ pub(crate) async fn handler(accounts: Accounts, keys: Keys, args: Args<Request>)
     let needed = keys.needs_authentication(&sender.user_id, &checked)?;
     if needed {
         let asked = Asked { method: Method::POST, path, body: json, address };
-        accounts.confirm(&sender, request.auth.as_ref(), asked).await?;
+        accounts.confirm_reset(&sender, request.auth.as_ref(), asked).await?;
     }
     keys.upload_signing_keys(&sender.user_id, checked, needed).await?;
     Ok(Response::new())

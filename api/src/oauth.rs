@@ -1,0 +1,36 @@
+//! The authorisation server over HTTP: JSON for clients, plain pages for people. The pages need no script; each form carries
+//! a token that only our own pages know, and says in its policy where it may lead.
+
+mod account;
+mod authorize;
+mod browser;
+mod device;
+mod json;
+mod page;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use millpond_node::NodeHandle;
+
+/// The routes.
+pub(crate) fn router() -> Router<NodeHandle> {
+    Router::new()
+        .route("/.well-known/openid-configuration", get(json::metadata))
+        .route("/.well-known/oauth-authorization-server", get(json::metadata))
+        .route("/_matrix/client/unstable/org.matrix.msc2965/auth_issuer", get(json::issuer))
+        .route("/oauth2/clients/register", post(json::register))
+        .route("/oauth2/token", post(json::token))
+        .route("/oauth2/revoke", post(json::revoke))
+        .route("/oauth2/device/authorize", post(json::device))
+        .route("/oauth2/authorize", get(authorize::ask).post(authorize::decide))
+        .route("/oauth2/device", get(device::ask).post(device::decide))
+        .route("/oauth2/style.css", get(page::style))
+        .route("/account", get(account::show).post(account::act))
+}
+
+/// Whether a path is a page for people, which no other origin may read.
+pub(crate) fn is_page(path: &str) -> bool {
+    matches!(path, "/oauth2/authorize" | "/oauth2/device" | "/account")
+}
