@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
 # usage: run.sh [nio|js|two|three|kill|mailbox|demo|synapse]...        without arguments: all of them
-# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS and
-# MAILBOX_KILL_ARGS (for kill_test.py).
+# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -93,10 +92,9 @@ suite_kill() { python3 "$here/kill_test.py" ${KILL_ARGS:-}; }
 suite_mailbox() {
     install_python
     "$python" "$here/mailbox_nodes.py"
-    python3 "$here/kill_test.py" --mailboxes ${MAILBOX_KILL_ARGS:---messages 100 --kills 3}
 }
 suite_demo() { timeout 40 "$MILLPOND" demo; }
-suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
+suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py" members talk directory history media encrypted restart; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
 [ $# -gt 0 ] || set -- nio js two three kill mailbox demo synapse
