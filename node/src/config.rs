@@ -102,6 +102,10 @@ pub struct Direct {
     pub addresses: Vec<std::net::IpAddr>,
     /// Announce this node on the local network, and see others that do.
     pub visible_nearby: bool,
+    /// Relays through which a node behind NAT can be reached: `/ip4/../tcp/../p2p/RELAY`.
+    pub relays: Vec<String>,
+    /// The secret of the node's PeerId, which stays the same only for the sake of relays.
+    pub peer_key: Option<[u8; 32]>,
 }
 
 /// Classic HTTPS federation, which needs a name in the DNS.

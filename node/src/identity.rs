@@ -34,6 +34,14 @@ struct Inner {
     signing: SigningKey,
 }
 
+/// The secret of the PeerId that contacts dial through relays; made at first use, and of no other use.
+///
+/// # Errors
+/// When its file cannot be read or written.
+pub fn peer_key(data_dir: &std::path::Path) -> Result<[u8; 32], KeyFileError> {
+    files::peer_key(data_dir)
+}
+
 impl Identity {
     /// Reads the keys of a data directory, or makes them at first run. The files are readable by their owner only.
     ///

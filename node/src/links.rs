@@ -22,7 +22,7 @@ use millpond_overlay::{
     host_client::{ClientLimits, FreshTransport, HostClient},
     relay::Relay,
     transport::{
-        Transport,
+        Address, Transport,
         libp2p::{Libp2p, Libp2pConfig},
     },
 };
@@ -31,6 +31,7 @@ use tokio::{
     sync::{OnceCell, broadcast, mpsc, watch},
     time::Instant,
 };
+use zeroize::Zeroizing;
 
 use crate::{Core, Error, config::Direct};
 
@@ -207,7 +208,7 @@ impl Links {
         let offline = self.shared.offline.load(Ordering::Relaxed);
         let transports = match offline {
             true => Vec::new(),
-            false => (self.shared.transports)(&self.core.config().direct)?,
+            false => (self.shared.transports)(&self.direct()?)?,
         };
         let (limits, host) = (millpond_overlay::Limits::default(), self.shared.host.get().cloned());
         let fresh = (!offline).then(|| (self.shared.to_hosts)(&self.core.config().direct)).flatten();
@@ -227,6 +228,16 @@ impl Links {
             }
         });
         Ok(overlay)
+    }
+
+    /// How direct links are made; with relays there is one PeerId for all starts, because contacts dial it.
+    fn direct(&self) -> Result<Direct, Error> {
+        let mut direct = self.core.config().direct.clone();
+        if !direct.relays.is_empty() {
+            let key = crate::identity::peer_key(&self.core.config().data_dir);
+            direct.peer_key = Some(key.map_err(|e| Error::internal(e.to_string()))?);
+        }
+        Ok(direct)
     }
 
     /// Events of links from now on.
@@ -459,6 +470,11 @@ fn direct(settings: &Direct) -> Result<Vec<Box<dyn Transport>>, Error> {
     if !settings.addresses.is_empty() {
         config.bind.clone_from(&settings.addresses);
     }
+    for relay in &settings.relays {
+        let address = Address::parse(relay).map_err(|e| Error::invalid_param(format!("direct-relays: {e}")))?;
+        config.relays.push(address);
+    }
+    config.peer_key = settings.peer_key.map(Zeroizing::new);
     let transport = Libp2p::new(config).map_err(|e| Error::internal(e.to_string()))?;
     Ok(vec![Box::new(transport)])
 }

@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use millpond_mailbox::{
-    host::{Host, HostLimits, HostStore, InEvent, OutEvent, StreamId},
+    host::{Host, HostLimits, HostStore, InEvent, MailboxRow, OutEvent, StreamId},
     host_key::{HostKey, HostSecret},
-    host_protocol::{Answer, Purpose, Request, Seq},
+    host_protocol::{Answer, Cursor, OwnerAsk, Purpose, Request, Seq},
     mailbox::{BatchId, HostNonce, MailboxSecret},
     rand_core::UnwrapErr,
     stamp::{Class, Serial},
@@ -71,6 +71,62 @@ fn main() {
     println!("p50 {:.2} ms, p99 {:.2} ms = {:.1} x fsync p50", millis(at(0.5)), millis(at(0.99)), {
         at(0.99).as_secs_f64() / before.max(after).as_secs_f64()
     });
+    many_mailboxes(&dir.path().join("many.redb"), host);
+}
+
+/// Resident memory of a host with many mailboxes, each polled and each with a few envelopes in it.
+fn many_mailboxes(path: &Path, host: HostKey) {
+    const MANY: u32 = 10_000;
+    const ENVELOPES: u16 = 4;
+    let before = resident();
+    let mut store = HostDatabase::open(path, 64 << 20).expect("a new database");
+    let secret = |n: u32| {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        MailboxSecret::from_bytes(key)
+    };
+    for some in (0..MANY).collect::<Vec<_>>().chunks(100) {
+        let written = store.write(&mut |rows| {
+            for n in some {
+                let owner = secret(*n);
+                let (key, read_key) = (owner.mailbox_key(), owner.read_key().public());
+                let (arrived, envelopes, bytes) = (Cursor(u64::from(ENVELOPES)), u32::from(ENVELOPES), 0);
+                let (purpose, closes) = (Purpose::Ordinary, NOW.day());
+                let row = MailboxRow { purpose, key, read_key, closes, arrived, envelopes, bytes, boxes: 0 };
+                rows.create_mailbox(&owner.id(), &row)?;
+                let serials: Vec<Serial> = (0..ENVELOPES).map(|serial| Serial(serial * 1_000)).collect();
+                for (at, stamp) in (1..).zip(owner.issue(BatchId(1), Class::S, &serials).stamps(host)) {
+                    let deposit = stamp.deposit(vec![7; Class::S.body_len()].into()).expect("the length of an S");
+                    rows.put(&owner.id(), Cursor(at), &deposit)?;
+                }
+            }
+            Ok(())
+        });
+        written.expect("written");
+    }
+    let mut machine = Host::new(host, TokenSecret::from_bytes([10; 32]), HostLimits::default());
+    let mut rng = UnwrapErr(getrandom::SysRng);
+    let polled = store.write(&mut |rows| {
+        for n in 0..MANY {
+            let (owner, stream, nonce) = (secret(n), StreamId(u64::from(n)), HostNonce([1; 32]));
+            machine.handle(rows, InEvent::Opened { stream, nonce }, NOW, &mut rng)?;
+            let ask = OwnerAsk::Fetch { after: Cursor(0) };
+            let message = Request::owner(Seq(1), (&host, &nonce), &owner.id(), &owner.read_key(), &ask).into();
+            let out = machine.handle(rows, InEvent::Request { stream, message }, NOW, &mut rng)?;
+            assert!(matches!(&out[0], OutEvent::Answer { answer: Answer::Page(page), .. } if page.deposits.len() == 4));
+            machine.handle(rows, InEvent::Closed { stream }, NOW, &mut rng)?;
+        }
+        Ok(())
+    });
+    polled.expect("read");
+    println!("{MANY} mailboxes, all polled: {} MiB resident, {before} MiB before", resident());
+}
+
+/// Peak of this process in MiB; 0 where the system does not say.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1_024
 }
 
 fn make_mailboxes(machine: &mut Host, store: &mut HostDatabase, host: HostKey, owners: &[MailboxSecret]) {

@@ -92,14 +92,19 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
             advertise: decided.advertise.clone(),
             peer_key: Some(keys.peer()),
             max_connections: MAX_CONNECTIONS,
+            relay_server: true,
             ..Libp2pConfig::default()
         })
         .context("setting up the network")?;
+        let name = transport.peer_id();
         let transports: Vec<Box<dyn Transport>> = vec![Box::new(transport)];
         let addresses = relay.serve(transports, files.earlier()).await.map_err(with_cause)?;
         let link = relay.link(&addresses).context("making the host's link")?.to_uri();
         files.keep_link(&link)?;
         greet(&link, &decided.limits);
+        for address in &addresses {
+            println!("Circuit relay: {address}/p2p/{name}");
+        }
         signals.told().await?;
         tracing::info!("stopping");
         tokio::time::timeout(SHUTDOWN, relay.stop()).await.context("the host did not end in time and was cut off")

@@ -14,6 +14,7 @@ use millpond_node::{
     history::retention,
     media::Keep,
 };
+use millpond_overlay::transport::Address;
 use serde::Deserialize;
 
 mod classic;
@@ -55,6 +56,9 @@ pub(crate) struct Settings {
     /// Addresses for direct links [default: all of this machine]
     #[arg(long, env = "MILLPOND_DIRECT_ADDRESSES", value_delimiter = ',', value_name = "ADDRESS")]
     pub(crate) direct_addresses: Option<Vec<std::net::IpAddr>>,
+    /// Relays for a node behind NAT, comma-separated: what `millpond relay` prints as `Circuit relay` [default: none]
+    #[arg(long, env = "MILLPOND_DIRECT_RELAYS", value_delimiter = ',', value_name = "MULTIADDR")]
+    pub(crate) direct_relays: Option<Vec<String>>,
     /// Let nodes on the same network find this one, and look for them (mDNS) [default: false]
     #[arg(long, env = "MILLPOND_VISIBLE_NEARBY", value_name = "true|false")]
     pub(crate) visible_nearby: Option<bool>,
@@ -220,6 +224,8 @@ impl Settings {
             port: set.direct_port,
             addresses: set.direct_addresses.clone().unwrap_or_default(),
             visible_nearby: set.visible_nearby.unwrap_or(false),
+            relays: set.direct_relays.clone().unwrap_or_default(),
+            peer_key: None,
         };
         let days = |days: u32| u64::from(days) * 86_400_000;
         node.retention = retention::Settings {
@@ -239,6 +245,9 @@ impl Settings {
         };
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
+        for relay in &node.direct.relays {
+            Address::parse(relay).with_context(|| format!("direct-relays = {relay:?}"))?;
+        }
         let (names, classic) = set.classic()?;
         node.classic = names;
         node.blocked = set.block.iter().flatten().cloned().collect();
@@ -268,6 +277,7 @@ impl Settings {
             cache_mib,
             direct_port,
             direct_addresses,
+            direct_relays,
             visible_nearby,
             server_name,
             classic_listen,

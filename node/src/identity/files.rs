@@ -119,6 +119,11 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<(IdentityKey, SigningKey
     Ok(keys)
 }
 
+pub(super) fn peer_key(data_dir: &Path) -> Result<[u8; 32], KeyFileError> {
+    let (_, seed) = load_or_create_seed(&data_dir.join("keys/peer"), None)?;
+    Ok(*seed)
+}
+
 type Seed = Zeroizing<[u8; 32]>;
 
 fn load_or_create_seed(path: &Path, first: Option<Generation>) -> Result<(Option<Generation>, Seed), KeyFileError> {

@@ -3,10 +3,13 @@
 //! mDNS runs only when the user chose to be visible nearby.
 
 mod behaviour;
+mod circuits;
 mod handler;
 mod listen;
+mod observed;
 mod swarm;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +19,8 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -44,6 +48,11 @@ pub struct Libp2pConfig {
     pub max_memory: f64,
     /// How long a connection without streams stays open.
     pub idle_connection: Duration,
+    /// Carry connections between others, so that they can punch holes: for mailbox hosts.
+    pub relay_server: bool,
+    /// Relays through which this node can be reached: `/ip4/../tcp/../p2p/RELAY`. Contacts then dial this node's PeerId, so
+    /// `peer_key` must be given for it to stay.
+    pub relays: Vec<Address>,
 }
 
 impl Default for Libp2pConfig {
@@ -57,6 +66,8 @@ impl Default for Libp2pConfig {
             max_connections: 256,
             max_memory: 0.5,
             idle_connection: Duration::from_secs(20),
+            relay_server: false,
+            relays: Vec::new(),
         }
     }
 }
@@ -76,6 +87,9 @@ pub struct Libp2p {
 struct Shared {
     listening: RwLock<Vec<Address>>,
     nearby: RwLock<Vec<Address>>,
+    /// Peers with a connection that no relay carries.
+    direct: RwLock<HashSet<PeerId>>,
+    changed: Notify,
 }
 
 impl Libp2p {
@@ -102,6 +116,34 @@ impl Libp2p {
         })
     }
 
+    /// The name under which libp2p knows this node, for as long as its key stays.
+    pub fn peer_id(&self) -> String {
+        self.key.public().to_peer_id().to_string()
+    }
+
+    /// Ends when there is a connection to the peer of this address that no relay carries. Dropping it is safe.
+    pub async fn direct_to(&self, address: &Address) {
+        let Some(peer) = parse(address).and_then(|target| target.peer) else { return std::future::pending().await };
+        loop {
+            let changed = self.shared.changed.notified();
+            if self.shared.direct.read().contains(&peer) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends when this node can be reached through a relay.
+    async fn relayed(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            if self.shared.listening.read().iter().any(|address| Circuit::parse(&address.0).is_some()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn commands(&self) -> Result<mpsc::Sender<Command>, TransportError> {
         self.running.lock().clone().ok_or(TransportError::Stopped)
     }
@@ -121,7 +163,8 @@ impl Transport for Libp2p {
         let swarm = swarm::build(&self.config, &self.key, incoming, self.stop.clone(), self.tasks.clone())?;
         let task = SwarmTask::new(swarm, receiver, self.shared.clone(), &self.config);
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { stop.run_until_cancelled(task.run()).await });
+        let advertise = self.config.advertise.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(task.run(&advertise)).await });
         *self.running.lock() = Some(commands);
         Ok(())
     }
@@ -145,6 +188,10 @@ impl Transport for Libp2p {
             let commands = self.commands()?;
             commands.send(Command::Listen { earlier, reply }).await.map_err(|_| TransportError::Stopped)?;
             answer.await.map_err(|_| TransportError::Stopped)??;
+            if !self.config.relays.is_empty() {
+                // A relay that does not answer now gets its address into later links.
+                let _ = timeout(RELAY_PATIENCE, self.relayed()).await;
+            }
             Ok(self.local_addresses())
         }
         .boxed()
@@ -178,25 +225,71 @@ impl Transport for Libp2p {
 struct Target {
     address: Option<Multiaddr>,
     peer: Option<PeerId>,
+    circuit: Option<Circuit>,
+}
+
+/// A way through a relay.
+#[derive(Clone)]
+struct Circuit {
+    /// The relay's own address, without its name.
+    to: Multiaddr,
+    relay: PeerId,
+    peer: PeerId,
+}
+
+impl Circuit {
+    /// `/ip4/../tcp/../p2p/RELAY/p2p-circuit/p2p/PEER`.
+    fn parse(address: &Multiaddr) -> Option<Self> {
+        let mut parts: Vec<Protocol<'_>> = address.iter().collect();
+        let (Some(Protocol::P2p(peer)), Some(Protocol::P2pCircuit), Some(Protocol::P2p(relay))) =
+            (parts.pop(), parts.pop(), parts.pop())
+        else {
+            return None;
+        };
+        let to: Multiaddr = parts.into_iter().collect();
+        is_direct(&to).then_some(Self { to, relay, peer })
+    }
+
+    /// A relay as the configuration names it: `/ip4/../tcp/../p2p/RELAY`.
+    fn of_relay(address: &Address) -> Option<Self> {
+        let Target { address: Some(to), peer: Some(relay), .. } = parse(address)? else { return None };
+        Some(Self { to, relay, peer: relay })
+    }
+
+    fn relay_address(&self) -> Multiaddr {
+        self.to.clone().with(Protocol::P2p(self.relay))
+    }
+
+    fn address(&self) -> Multiaddr {
+        self.relay_address().with(Protocol::P2pCircuit).with(Protocol::P2p(self.peer))
+    }
+}
+
+/// An IP address and a port of ours to dial, TCP or QUIC, and nothing more.
+fn is_direct(address: &Multiaddr) -> bool {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    match parts.as_slice() {
+        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(port)]
+        | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(port), Protocol::QuicV1] => *port != 0,
+        _ => false,
+    }
 }
 
 /// Exactly the forms that we dial; in particular no names, which would ask somebody else's DNS server.
 fn parse(address: &Address) -> Option<Target> {
-    let mut parts: Vec<Protocol<'_>> = address.0.iter().collect();
-    let mut peer = None;
-    if let Some(Protocol::P2p(id)) = parts.last() {
-        peer = Some(*id);
-        parts.pop();
+    if let Some(circuit) = Circuit::parse(&address.0) {
+        return Some(Target { address: None, peer: Some(circuit.peer), circuit: Some(circuit) });
     }
-    let address = match parts.as_slice() {
-        [] if peer.is_some() => None,
-        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(port)] if *port != 0 => Some(parts.into_iter().collect()),
-        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(port), Protocol::QuicV1] if *port != 0 => {
-            Some(parts.into_iter().collect())
-        }
-        _ => return None,
-    };
-    Some(Target { address, peer })
+    let mut address = address.0.clone();
+    let mut peer = None;
+    if let Some(Protocol::P2p(id)) = address.iter().last() {
+        peer = Some(id);
+        address.pop();
+    }
+    if address.is_empty() && peer.is_some() {
+        return Some(Target { address: None, peer, circuit: None });
+    }
+    is_direct(&address).then_some(Target { address: Some(address), peer, circuit: None })
 }
 
 fn port(address: &Multiaddr) -> Option<u16> {
@@ -207,5 +300,9 @@ fn port(address: &Multiaddr) -> Option<u16> {
 }
 
 const ROUTE: &str = "direct";
+/// Through a relay, until a hole is punched.
+const RELAYED: &str = "relayed";
+/// How long `listen` waits for a relay to take us.
+const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// Dials and listens that may wait for the swarm task.
 const COMMANDS: usize = 64;

@@ -1,5 +1,6 @@
 //! Overlays talking to each other, over memory and over real libp2p on 127.0.0.1.
 
+mod circuit;
 mod contact;
 mod direct;
 mod hostile;

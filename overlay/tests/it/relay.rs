@@ -251,7 +251,13 @@ async fn a_host_serves_over_libp2p_and_every_connection_has_a_peer_id_of_its_own
     let transport = Libp2p::new(loopback()).unwrap();
     let addresses = relay.serve(vec![Box::new(transport)], Vec::new()).await.unwrap();
     let way = relay.link(&addresses).unwrap().way;
-    let fresh = || Ok(Box::new(Libp2p::new(Libp2pConfig::default())?) as Box<dyn Transport>);
+    let names = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = names.clone();
+    let fresh = move || {
+        let transport = Libp2p::new(Libp2pConfig::default())?;
+        seen.lock().push(transport.peer_id());
+        Ok(Box::new(transport) as Box<dyn Transport>)
+    };
     let client = HostClient::new(Arc::new(fresh), ClientLimits::default());
     let request = TokenRequest::generate(2, &mut rng());
     let tokens = client.tokens(&way, &tokens().public(), &grant(), &request).await.unwrap();
@@ -262,6 +268,10 @@ async fn a_host_serves_over_libp2p_and_every_connection_has_a_peer_id_of_its_own
     client.depositor(&way).await.unwrap().put(&deposit).await.unwrap();
     let (owner, _) = client.owner(&way).await.unwrap();
     assert_eq!(owner.fetch(&secret, Cursor(0)).await.unwrap().deposits, [deposit]);
+    let mut names = std::mem::take(&mut *names.lock());
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 4, "tokens, create, deposit and poll: a PeerId each");
     client.stop().await;
     relay.stop().await;
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::PollSender;
 
 use super::super::{Address, Incoming, Source, TransportError};
 use super::handler::{Handler, Open, Reply};
+use super::{RELAYED, ROUTE};
 
 /// The stream protocol over all connections.
 pub struct Streams {
@@ -30,6 +31,8 @@ pub struct Streams {
 struct Connection {
     id: ConnectionId,
     dialled_by_us: bool,
+    /// Through a relay, which ends it after a while: only until there is a direct one.
+    relayed: bool,
 }
 
 impl Streams {
@@ -51,14 +54,17 @@ impl Streams {
     fn preferred(&self, peer: &PeerId) -> Option<ConnectionId> {
         let connections = self.connections.get(peer)?;
         let ours_first = self.me < *peer;
-        let best = connections.iter().rev().find(|connection| connection.dialled_by_us == ours_first);
+        let direct = || connections.iter().rev().filter(|connection| !connection.relayed);
+        let best = direct().find(|connection| connection.dialled_by_us == ours_first).or_else(|| direct().next());
         best.or(connections.last()).map(|connection| connection.id)
     }
 
-    fn handler(&self, peer: PeerId, remote: &Multiaddr) -> Handler {
+    /// `seen`: what the connection shows of the other side; behind a relay that is the relay, whose visitors share one allowance.
+    fn handler(&self, peer: PeerId, seen: &Multiaddr) -> Handler {
         let back = Address(Multiaddr::empty().with(Protocol::P2p(peer)));
-        let source = Source(ip_of(remote).map_or_else(|| peer.to_string(), |ip| ip.to_string()));
-        Handler::new(back, source, PollSender::new(self.incoming.clone()))
+        let source = Source(ip_of(seen).map_or_else(|| peer.to_string(), |ip| ip.to_string()));
+        let route = if is_circuit(seen) { RELAYED } else { ROUTE };
+        Handler::new(back, source, route, PollSender::new(self.incoming.clone()))
     }
 }
 
@@ -70,10 +76,10 @@ impl NetworkBehaviour for Streams {
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(peer, if is_circuit(local) { local } else { remote }))
     }
 
     fn handle_established_outbound_connection(
@@ -90,7 +96,8 @@ impl NetworkBehaviour for Streams {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
-                let connection = Connection { id: event.connection_id, dialled_by_us: event.endpoint.is_dialer() };
+                let (id, endpoint) = (event.connection_id, event.endpoint);
+                let connection = Connection { id, dialled_by_us: endpoint.is_dialer(), relayed: endpoint.is_relayed() };
                 self.connections.entry(event.peer_id).or_default().push(connection);
             }
             FromSwarm::ConnectionClosed(event) => {
@@ -118,6 +125,10 @@ impl NetworkBehaviour for Streams {
             None => Poll::Pending,
         }
     }
+}
+
+fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 fn ip_of(address: &Multiaddr) -> Option<IpAddr> {

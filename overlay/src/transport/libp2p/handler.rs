@@ -17,7 +17,6 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::PollSender;
 
 use super::super::{Address, BoxIo, Incoming, Source, TransportError};
-use super::ROUTE;
 
 /// Where the result of opening a stream goes.
 pub(super) type Reply = oneshot::Sender<Result<Stream, TransportError>>;
@@ -30,14 +29,15 @@ pub struct Open(pub(super) Reply);
 pub struct Handler {
     back: Address,
     source: Source,
+    route: &'static str,
     incoming: PollSender<Incoming>,
     arrived: VecDeque<Stream>,
     to_open: VecDeque<Reply>,
 }
 
 impl Handler {
-    pub(super) fn new(back: Address, source: Source, incoming: PollSender<Incoming>) -> Self {
-        Self { back, source, incoming, arrived: VecDeque::new(), to_open: VecDeque::new() }
+    pub(super) fn new(back: Address, source: Source, route: &'static str, incoming: PollSender<Incoming>) -> Self {
+        Self { back, source, route, incoming, arrived: VecDeque::new(), to_open: VecDeque::new() }
     }
 
     /// Hands over what has arrived, as far as the reader has room.
@@ -49,7 +49,7 @@ impl Handler {
                 Poll::Ready(Ok(())) => {
                     let Some(stream) = self.arrived.pop_front() else { return };
                     let (back, source) = (Some(self.back.clone()), self.source.clone());
-                    let incoming = Incoming { io: boxed(stream), back, source, route: ROUTE };
+                    let incoming = Incoming { io: boxed(stream), back, source, route: self.route };
                     if self.incoming.send_item(incoming).is_err() {
                         self.arrived.clear();
                     }

@@ -1,7 +1,8 @@
 //! The one task that owns the swarm: dials, remembers who waits for which connection, and keeps the list of our own addresses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -9,18 +10,21 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{Config, ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, mdns, memory_connection_limits, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, mdns, memory_connection_limits, noise, relay, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::{Address, Incoming, TransportError};
 use super::behaviour::Streams;
+use super::circuits::Circuits;
 use super::handler::Reply;
 use super::listen::Listeners;
-use super::{Libp2pConfig, ROUTE, Shared, Target};
+use super::observed::Observed;
+use super::{Circuit, Libp2pConfig, ROUTE, Shared, Target};
 
 /// What the transport asks of the swarm task.
+#[allow(clippy::large_enum_variant, reason = "dials are few")]
 pub(super) enum Command {
     Dial { target: Target, reply: Reply },
     Listen { earlier: Option<u16>, reply: oneshot::Sender<Result<(), TransportError>> },
@@ -33,6 +37,13 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Carries connections of others: a mailbox host.
+    relay: Toggle<relay::Behaviour>,
+    /// Is carried by others.
+    relayed: relay::client::Behaviour,
+    /// Turns a carried connection into a direct one.
+    punch: dcutr::Behaviour,
+    observed: Observed,
     streams: Streams,
 }
 
@@ -44,7 +55,7 @@ pub(super) fn build(
     tasks: TaskTracker,
 ) -> Result<Swarm<Behaviour>, TransportError> {
     let failed = |why: String| TransportError::Setup { route: ROUTE, why };
-    let behaviour = behaviour(config, key, incoming).map_err(|error| failed(error.to_string()))?;
+    let parts = parts(config, key).map_err(|error| failed(error.to_string()))?;
     let muxer = || {
         let mut muxer = yamux::Config::default();
         muxer.set_max_num_streams(STREAMS_PER_CONNECTION as usize);
@@ -67,7 +78,9 @@ pub(super) fn build(
             quic.max_connection_data = 2 * QUIC_STREAM_WINDOW;
             quic
         })
-        .with_behaviour(|_| behaviour)
+        .with_relay_client(noise::Config::new, muxer)
+        .map_err(|error| failed(error.to_string()))?
+        .with_behaviour(|key, relayed| parts.together(key, relayed, incoming))
         .map_err(|never| failed(format!("{never:?}")))?
         .with_swarm_config(|_| {
             Config::with_executor(Box::new(executor) as Box<dyn Fn(_) + Send>)
@@ -79,11 +92,42 @@ pub(super) fn build(
     Ok(swarm)
 }
 
-fn behaviour(
-    config: &Libp2pConfig,
-    key: &Keypair,
-    incoming: mpsc::Sender<Incoming>,
-) -> Result<Behaviour, std::io::Error> {
+/// What of the behaviour can fail, or needs the configuration.
+struct Prepared {
+    limits: ConnectionLimits,
+    max_memory: f64,
+    mdns: Option<mdns::tokio::Behaviour>,
+    relays: bool,
+}
+
+impl Prepared {
+    fn together(self, key: &Keypair, relayed: relay::client::Behaviour, incoming: mpsc::Sender<Incoming>) -> Behaviour {
+        let me = key.public().to_peer_id();
+        Behaviour {
+            limits: connection_limits::Behaviour::new(self.limits),
+            memory: memory_connection_limits::Behaviour::with_max_percentage(self.max_memory),
+            mdns: self.mdns.into(),
+            relay: self.relays.then(|| relay::Behaviour::new(me, relay_limits())).into(),
+            relayed,
+            punch: dcutr::Behaviour::new(me),
+            observed: Observed::new(self.relays),
+            streams: Streams::new(me, incoming),
+        }
+    }
+}
+
+/// A circuit is for two nodes that are about to punch a hole, and for a little talk where that fails.
+fn relay_limits() -> relay::Config {
+    relay::Config {
+        max_reservations: 512,
+        max_circuits: 64,
+        max_circuit_duration: CIRCUIT_DURATION,
+        max_circuit_bytes: CIRCUIT_BYTES,
+        ..relay::Config::default()
+    }
+}
+
+fn parts(config: &Libp2pConfig, key: &Keypair) -> Result<Prepared, std::io::Error> {
     let me = key.public().to_peer_id();
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_CONNECTIONS))
@@ -95,12 +139,7 @@ fn behaviour(
         true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), me)?),
         false => None,
     };
-    Ok(Behaviour {
-        limits: connection_limits::Behaviour::new(limits),
-        memory: memory_connection_limits::Behaviour::with_max_percentage(config.max_memory),
-        mdns: mdns.into(),
-        streams: Streams::new(me, incoming),
-    })
+    Ok(Prepared { limits, max_memory: config.max_memory, mdns, relays: config.relay_server })
 }
 
 /// The state of the swarm task.
@@ -111,6 +150,12 @@ pub(super) struct SwarmTask {
     listeners: Listeners,
     /// Dials under way, by connection, with those who wait for a stream on them.
     dialling: HashMap<ConnectionId, (Multiaddr, Vec<Reply>)>,
+    /// Dials through a relay that has not yet told us how it sees us.
+    through: Vec<(Circuit, Reply)>,
+    /// Relays that have.
+    seen_by: HashSet<PeerId>,
+    circuits: Circuits,
+    relay_server: bool,
     /// Connections that we dialled: a second dial of the same address uses them.
     dialled: HashMap<Multiaddr, (ConnectionId, PeerId)>,
     nearby: Vec<(PeerId, Multiaddr)>,
@@ -129,22 +174,35 @@ impl SwarmTask {
             shared,
             listeners: Listeners::new(config),
             dialling: HashMap::new(),
+            through: Vec::new(),
+            seen_by: HashSet::new(),
+            circuits: Circuits::new(config.relays.iter().filter_map(Circuit::of_relay).collect()),
+            relay_server: config.relay_server,
             dialled: HashMap::new(),
             nearby: Vec::new(),
         }
     }
 
     /// Runs until every handle of the transport is gone.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, advertise: &[Address]) {
+        if self.relay_server {
+            advertise.iter().for_each(|address| self.swarm.add_external_address(address.0.clone()));
+        }
+        let relays: Vec<PeerId> = self.circuits.relays().collect();
+        relays.into_iter().for_each(|relay| self.swarm.behaviour_mut().observed.ask(relay));
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Dial { target, reply }) => self.dial(target, reply),
-                    Some(Command::Listen { earlier, reply }) => self.listeners.listen(&mut self.swarm, earlier, reply),
+                    Some(Command::Listen { earlier, reply }) => {
+                        self.listeners.listen(&mut self.swarm, earlier, reply);
+                        self.circuits.listen();
+                    }
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.on_event(event),
                 () = self.listeners.due() => self.listeners.on_due(&mut self.swarm),
+                () = self.circuits.due() => self.circuits.on_due(&mut self.swarm),
             }
         }
     }
@@ -152,6 +210,9 @@ impl SwarmTask {
     fn dial(&mut self, target: Target, reply: Reply) {
         if let Some(peer) = target.peer.filter(|peer| self.swarm.is_connected(peer)) {
             return self.open(peer, reply);
+        }
+        if let Some(circuit) = target.circuit {
+            return self.dial_through(circuit, reply);
         }
         let Some(address) = target.address else {
             let why = "the connection to this peer is gone".to_owned();
@@ -181,22 +242,72 @@ impl SwarmTask {
         }
     }
 
+    /// The relay first: both ends must know how they are seen before a hole can be punched.
+    fn dial_through(&mut self, circuit: Circuit, reply: Reply) {
+        if self.seen_by.contains(&circuit.relay) && self.swarm.is_connected(&circuit.relay) {
+            return self.dial_circuit(circuit, reply);
+        }
+        self.through.retain(|(_, waiting)| !waiting.is_closed());
+        if self.through.len() >= WAITING_PER_DIAL {
+            return refuse(reply, TransportError::Busy);
+        }
+        self.swarm.behaviour_mut().observed.ask(circuit.relay);
+        let address = vec![circuit.relay_address()];
+        let options = DialOpts::peer_id(circuit.relay).condition(PeerCondition::DisconnectedAndNotDialing);
+        // A dial that is under way already is as good.
+        let _ = self.swarm.dial(options.addresses(address).build());
+        self.through.push((circuit, reply));
+    }
+
+    fn dial_circuit(&mut self, circuit: Circuit, reply: Reply) {
+        let address = circuit.address();
+        let options = DialOpts::peer_id(circuit.peer).addresses(vec![address.clone()]).build();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => drop(self.dialling.insert(connection, (address, vec![reply]))),
+            Err(error) => refuse(reply, TransportError::Unreachable { why: kind_of(&error).to_owned() }),
+        }
+    }
+
+    /// A relay has told us how it sees us, or cannot be reached: those who wait for it go on, or are refused.
+    fn on_relay(&mut self, relay: PeerId, reached: bool) {
+        let (ready, waiting) = std::mem::take(&mut self.through).into_iter().partition(|(one, _)| one.relay == relay);
+        self.through = waiting;
+        for (circuit, reply) in Vec::into_iter(ready) {
+            if reached {
+                self.dial_circuit(circuit, reply);
+            } else {
+                let why = "the relay before the node does not answer".to_owned();
+                refuse(reply, TransportError::Unreachable { why });
+            }
+        }
+    }
+
     fn open(&mut self, peer: PeerId, reply: Reply) {
         self.swarm.behaviour_mut().streams.open(peer, reply);
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                if !endpoint.is_relayed() {
+                    self.shared.direct.write().insert(peer_id);
+                }
                 if let Some((address, waiting)) = self.dialling.remove(&connection_id) {
                     self.dialled.insert(address, (connection_id, peer_id));
                     waiting.into_iter().for_each(|reply| self.open(peer_id, reply));
                 }
             }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+            SwarmEvent::ConnectionClosed { connection_id, peer_id, num_established, .. } => {
+                if num_established == 0 {
+                    self.shared.direct.write().remove(&peer_id);
+                }
                 self.dialled.retain(|_, (connection, _)| *connection != connection_id);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, error, peer_id, .. } => {
+                if let Some(peer) = peer_id.filter(|peer| !self.swarm.is_connected(peer)) {
+                    self.on_relay(peer, false);
+                }
                 if let Some((_, waiting)) = self.dialling.remove(&connection_id) {
                     let why = kind_of(&error);
                     tracing::debug!(why, "a dial failed");
@@ -204,13 +315,36 @@ impl SwarmTask {
                     waiting.into_iter().for_each(|reply| refuse(reply, unreachable()));
                 }
             }
-            SwarmEvent::NewListenAddr { listener_id, address } => self.listeners.added(listener_id, address),
-            SwarmEvent::ExpiredListenAddr { listener_id, address } => self.listeners.expired(listener_id, &address),
-            SwarmEvent::ListenerClosed { listener_id, .. } => self.listeners.closed(listener_id),
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                if !self.circuits.added(listener_id, &address) {
+                    if self.relay_server {
+                        self.swarm.add_external_address(address.clone());
+                    }
+                    self.listeners.added(listener_id, address);
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, address } => {
+                self.circuits.expired(listener_id);
+                self.listeners.expired(listener_id, &address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                self.circuits.closed(listener_id);
+                self.listeners.closed(listener_id);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Observed(relay)) => {
+                self.seen_by.insert(relay);
+                return self.on_relay(relay, true);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Punch(event)) => {
+                return tracing::debug!(direct = event.result.is_ok(), "a hole was tried to be punched");
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => return self.on_mdns(event),
             _ => return,
         }
-        *self.shared.listening.write() = self.listeners.addresses();
+        let relayed = self.circuits.addresses().filter_map(|address| Address::checked(address.clone()).ok());
+        let addresses = self.listeners.addresses().into_iter().chain(relayed).collect();
+        *self.shared.listening.write() = addresses;
+        self.shared.changed.notify_waiters();
     }
 
     fn on_mdns(&mut self, event: mdns::Event) {
@@ -248,6 +382,10 @@ fn kind_of(error: &libp2p::swarm::DialError) -> &'static str {
     }
 }
 
+/// Punching takes seconds; the rest is for nodes between whom it fails.
+const CIRCUIT_DURATION: Duration = Duration::from_secs(120);
+/// Bytes each way.
+const CIRCUIT_BYTES: u64 = 1 << 20;
 const STREAMS_PER_CONNECTION: u32 = 64;
 const NEGOTIATING_STREAMS: usize = 16;
 const PENDING_CONNECTIONS: u32 = 64;
