@@ -104,6 +104,13 @@ impl Mail {
 
     /// The items of one peer, in order; says whether all could be done.
     async fn of_peer(&self, items: Vec<(u64, MailIn)>) -> Result<bool, Error> {
+        // The frame that establishes a link may bring the first items; the peer's keys are known once its row is there.
+        if let Some((_, item)) = items.first() {
+            let row = self.core.snapshot()?.view().get(tables::PEERS, &*item.peer)?;
+            if row.is_none_or(|peer| !peer.linked && peer.linked_since == 0) {
+                return Ok(false);
+            }
+        }
         let mut all = true;
         for (position, item) in items {
             match self.take(&item).await? {

@@ -410,6 +410,7 @@ impl Peers {
                     }
                 }
                 txn.touch(Topic::Outbox(key.clone()));
+                txn.touch(Topic::Mail);
                 Ok(())
             },
         );
