@@ -12,6 +12,7 @@ mod joins;
 mod knocks;
 mod leaves;
 mod media;
+mod openid;
 mod public_rooms;
 mod queries;
 mod send;
@@ -46,6 +47,7 @@ pub(crate) fn routes(routes: &mut Routes) {
 /// Registers what anybody may know.
 pub(crate) fn public_routes(routes: &mut Routes) {
     routes.add(documents::own);
+    routes.add(openid::handler);
     routes.add(version::handler);
     routes.add(well_known::handler);
 }

@@ -1,6 +1,7 @@
 //! Accounts, devices, access tokens, logins, and the stages of user-interactive authentication.
 
 mod account;
+mod dehydrated;
 mod device;
 mod limits;
 mod login;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::{
     account::{AccountInfo, LogOut, NewAccount},
+    dehydrated::Dehydrate,
     device::{NewDevice, Session},
     login::{Credential, LOGIN_TOKEN_LIFETIME},
     moderation::Mark,

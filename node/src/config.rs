@@ -65,6 +65,8 @@ pub struct Config {
     pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
     pub turn: Option<Turn>,
+    /// LiveKit services for group calls (MatrixRTC), as `https://host/path`.
+    pub livekit: Vec<String>,
     /// How to reach the node's owner, for `/.well-known/matrix/support`.
     pub support: Support,
     /// The identity server that third-party invites go through, as `https://host`; none: there are no such invites.
@@ -161,6 +163,7 @@ impl Config {
             blocked: Blocked::default(),
             classic: None,
             turn: None,
+            livekit: Vec::new(),
             support: Support::default(),
             identity_server: None,
             registration_shared_secret: None,

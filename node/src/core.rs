@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millpond_store::{Position, Store};
 
-use crate::{clock::Clock, config::Config, egress::Egress, identity::Identity, notify::Notifier};
+use crate::{clock::Clock, config::Config, egress::Egress, identity::Identity, moments::Moments, notify::Notifier};
 
 /// Shared by all services; cloning is cheap.
 #[derive(Clone)]
@@ -17,13 +17,14 @@ struct Inner {
     clock: Clock,
     config: Config,
     egress: Egress,
+    moments: Moments,
 }
 
 impl Core {
     /// Puts the parts together.
     pub fn new(store: Store, identity: Identity, notifier: Notifier, clock: Clock, config: Config) -> Self {
-        let egress = Egress::new(config.egress.clone());
-        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress }))
+        let (egress, moments) = (Egress::new(config.egress.clone()), Moments::since(clock.now_ms()));
+        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress, moments }))
     }
 
     /// The database.
@@ -54,6 +55,11 @@ impl Core {
     /// The door for outgoing HTTP.
     pub fn egress(&self) -> &Egress {
         &self.0.egress
+    }
+
+    /// Serials of what is in memory only.
+    pub(crate) fn moments(&self) -> &Moments {
+        &self.0.moments
     }
 
     /// The newest committed state.

@@ -21,6 +21,7 @@ use crate::{
     media::Media,
     memberships::Memberships,
     peers::{Peers, Route},
+    presence::Presence,
     profile::Profiles,
     receipts::Receipts,
     rooms::{current, rows},
@@ -136,6 +137,8 @@ pub struct Parts {
     pub receipts: Receipts,
     /// Typing.
     pub typing: Typing,
+    /// Presence.
+    pub presence: Presence,
 }
 
 impl Federation {

@@ -36,6 +36,7 @@ pub(crate) use self::{
     lists::{servers_sharing, shares_room_by},
     outbound::device_list_edus,
     packs::all_due,
+    upload::FirstKeys,
 };
 use crate::Core;
 

@@ -79,7 +79,9 @@ impl Legacy {
         }
         let account_data = synced["account_data"]["events"].take();
         let account_data = if account_data.is_array() { account_data } else { json!([]) };
-        let answer = json!({ "end": end, "rooms": rooms, "presence": [], "account_data": account_data });
+        let presence = synced["presence"]["events"].take();
+        let presence = if presence.is_array() { presence } else { json!([]) };
+        let answer = json!({ "end": end, "rooms": rooms, "presence": presence, "account_data": account_data });
         Ok(answer.to_string().into_bytes())
     }
 

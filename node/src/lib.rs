@@ -13,6 +13,7 @@ pub mod classic;
 pub mod clock;
 pub mod config;
 mod core;
+pub mod delayed;
 pub mod directory;
 pub mod egress;
 mod erasure;
@@ -32,13 +33,18 @@ pub mod links;
 pub mod mail;
 pub mod media;
 pub mod memberships;
+mod moments;
+pub mod notifications;
 pub mod notify;
+pub mod openid;
 pub mod outbox;
 pub mod peers;
+pub mod presence;
 pub mod previews;
 pub mod profile;
 pub mod push;
 pub mod push_rules;
+pub mod pushers;
 pub mod receipts;
 pub mod reports;
 pub mod rooms;
@@ -67,6 +73,8 @@ pub struct NodeHandle {
     pub core: Core,
     /// Accounts, devices, access tokens, logins.
     pub accounts: accounts::Accounts,
+    /// Events that are sent later.
+    pub delayed: delayed::Delayed,
     /// Aliases and the public list of rooms.
     pub directory: directory::Directory,
     /// Answers to other servers.
@@ -95,6 +103,8 @@ pub struct NodeHandle {
     pub to_device: to_device::ToDevice,
     /// Purging and exporting.
     pub history: history::History,
+    /// Who is there.
+    pub presence: presence::Presence,
     /// URL previews.
     pub previews: previews::Previews,
     /// How often somebody may ask.
@@ -115,6 +125,12 @@ pub struct NodeHandle {
     pub profiles: profile::Profiles,
     /// Unread counts.
     pub push: push::Push,
+    /// What users were notified about.
+    pub notifications: notifications::Notifications,
+    /// Proofs of who a user is, for third parties.
+    pub openid: openid::OpenId,
+    /// Where users are notified.
+    pub pushers: pushers::Pushers,
     /// Push rules.
     pub push_rules: push_rules::PushRules,
     /// Receipts and read markers.
@@ -144,6 +160,7 @@ impl NodeHandle {
         let inbox = inbox::Inbox::new(core.clone(), peers.clone());
         let rooms = rooms::Rooms::new(core.clone());
         let (push, typing) = (push::Push::default(), typing::Typing::new(core.clone()));
+        let presence = presence::Presence::new(core.clone());
         let memberships = memberships::Memberships::new(core.clone(), rooms.clone(), peers.clone(), inbox.clone());
         let keys = keys::Keys::new(core.clone(), Arc::new(peers.clone()));
         let profiles = profile::Profiles::new(core.clone(), rooms.clone());
@@ -152,7 +169,7 @@ impl NodeHandle {
         let history = history::History::new(core.clone(), media.clone());
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
-        let sync = sync::Sync::new(core.clone(), typing.clone(), push.clone());
+        let sync = sync::Sync::new(core.clone(), typing.clone(), push.clone(), presence.clone());
         let spaces = spaces::Spaces::new(core.clone(), memberships.clone(), peers.clone());
         let parts = federation::Parts {
             links: links.clone(),
@@ -164,6 +181,7 @@ impl NodeHandle {
             media: media.clone(),
             receipts: receipts.clone(),
             typing: typing.clone(),
+            presence: presence.clone(),
         };
         Self {
             backups: backup::Backups::new(core.clone()),
@@ -176,16 +194,21 @@ impl NodeHandle {
             filters: filters::Filters::new(core.clone()),
             media,
             profiles,
+            notifications: notifications::Notifications::new(core.clone()),
+            openid: openid::OpenId::new(core.clone()),
+            pushers: pushers::Pushers::new(core.clone(), push.clone()),
             push_rules: push_rules::PushRules::new(core.clone()),
             receipts,
             memberships,
             inbox,
-            outbox: outbox::Outbox::new(core.clone(), peers.clone(), typing.clone()),
+            outbox: outbox::Outbox::new(core.clone(), peers.clone(), (typing.clone(), presence.clone())),
             peers,
             mail: mail::Mail::new(core.clone(), links.clone()),
             links,
+            delayed: delayed::Delayed::new(core.clone(), rooms.clone()),
             rooms,
             directory: directory::Directory::new(core.clone()),
+            presence,
             previews,
             history,
             limits: limits::Limits::new(core.clock().clone(), core.config().rate_limits),

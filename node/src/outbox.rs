@@ -16,6 +16,7 @@ use crate::{
     Core, Error,
     keys::device_list_edus,
     peers::{self, PeerError, Peers, Route},
+    presence::Presence,
     receipts::owes_receipts,
     typing::Typing,
 };
@@ -35,6 +36,7 @@ pub struct Outbox {
     core: Core,
     peers: Peers,
     typing: Typing,
+    presence: Presence,
 }
 
 /// How long a peer may take to stage a transaction.
@@ -54,9 +56,9 @@ enum Delivery {
 }
 
 impl Outbox {
-    /// The service over peers; `typing` knows who types here.
-    pub fn new(core: Core, peers: Peers, typing: Typing) -> Self {
-        Self { core, peers, typing }
+    /// The service over peers, and over what is of the moment: who types here, who is there.
+    pub fn new(core: Core, peers: Peers, (typing, presence): (Typing, Presence)) -> Self {
+        Self { core, peers, typing, presence }
     }
 
     /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.

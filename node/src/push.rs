@@ -33,8 +33,10 @@ use crate::{
 };
 
 mod rule;
+mod told;
 
 use rule::Judge;
+pub(crate) use told::{Ear, Heard, Told, Wishes};
 
 /// Counts unread events. Cloning is cheap; clones share what was counted.
 #[derive(Clone)]
@@ -191,7 +193,7 @@ impl<'a> Walk<'a> {
         let thread = threads::of(self.view, self.room, event)?;
         if sender == self.user.as_str() {
             self.answered.insert(thread);
-            return Ok(!self.is_own_join(event)?);
+            return Ok(!is_own_join(self.view, event)?);
         }
         let by_receipt = position <= read.up_to(thread.as_ref());
         if by_receipt || self.answered.contains(&thread) || self.ignores(sender) {
@@ -225,20 +227,20 @@ impl<'a> Walk<'a> {
         before.threads.retain(|_, counts| *counts != Counts::default());
     }
 
-    /// Nobody has unread events of the time before he joined.
-    fn is_own_join(&self, event: &EventRow) -> Result<bool, Error> {
-        let is_member = event.header.kind.of(&event.json) == "\"m.room.member\"";
-        if !is_member || current::membership_of(event) != MembershipState::Join {
-            return Ok(false);
-        }
-        let before = event.meta.replaces.map(|before| rows::event(self.view, before)).transpose()?;
-        Ok(before.is_none_or(|before| current::membership_of(&before) != MembershipState::Join))
-    }
-
     fn ignores(&self, sender: &str) -> bool {
         let Some(list) = &self.ignored else { return false };
         <&UserId>::try_from(sender).is_ok_and(|sender| list.ignored_users.contains_key(sender))
     }
+}
+
+/// Whether an event of the user's own is his join: nobody has unread events of the time before he joined.
+fn is_own_join(view: View<'_>, event: &EventRow) -> Result<bool, Error> {
+    let is_member = event.header.kind.of(&event.json) == "\"m.room.member\"";
+    if !is_member || current::membership_of(event) != MembershipState::Join {
+        return Ok(false);
+    }
+    let before = event.meta.replaces.map(|before| rows::event(view, before)).transpose()?;
+    Ok(before.is_none_or(|before| current::membership_of(&before) != MembershipState::Join))
 }
 
 /// The last position of a room's timeline.

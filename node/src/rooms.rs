@@ -25,6 +25,7 @@ mod upgrade;
 
 pub use membership::Action;
 pub(crate) use membership::profile as profile_content;
+pub(crate) use send::redacts;
 
 /// Rooms of this node. Cloning is cheap.
 #[derive(Clone)]

@@ -39,6 +39,9 @@ impl NodeHandle {
             ("typing", Ok(()))
         });
         let (node, token) = (self.clone(), stop.clone());
+        let watch = async move { token.run_until_cancelled(node.presence.run()).await.unwrap_or(Ok(())) };
+        loops.spawn(async move { ("presence", watch.await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("catch-up", node.catch_up(token).await) });
@@ -54,6 +57,10 @@ impl NodeHandle {
         loops.spawn(async move { ("previews", node.previews.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("search", node.search.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("pushers", node.pushers.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("delayed events", node.delayed.work(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }

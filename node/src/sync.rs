@@ -9,6 +9,7 @@ mod ephemeral;
 mod heads;
 mod joined;
 mod lazy;
+mod presence;
 pub mod sliding;
 mod state;
 mod summary;
@@ -27,7 +28,7 @@ use self::{
     lazy::SentMembers,
     token::Token,
 };
-use crate::{Core, Error, filters, push::Push, typing::Typing};
+use crate::{Core, Error, filters, presence::Presence, push::Push, typing::Typing};
 
 /// Syncs of clients. Cloning is cheap.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub struct Sync {
     core: Core,
     typing: Typing,
     push: Push,
+    presence: Presence,
     sent: SentMembers,
     heads: Heads,
     connections: sliding::Connections,
@@ -57,9 +59,9 @@ pub struct Request {
 
 impl Sync {
     /// The service over `core`.
-    pub fn new(core: Core, typing: Typing, push: Push) -> Self {
+    pub fn new(core: Core, typing: Typing, push: Push, presence: Presence) -> Self {
         let (heads, connections) = (Heads::default(), sliding::Connections::default());
-        Self { core, typing, push, sent: SentMembers::default(), heads, connections }
+        Self { core, typing, push, presence, sent: SentMembers::default(), heads, connections }
     }
 
     /// A filter that a user has stored.

@@ -1,7 +1,4 @@
 //! Who is typing (client-server API, "Typing notifications"): in memory only, each entry with its end.
-//!
-//! Changes have serials, which start at the time of the node's start in milliseconds, so that a serial in a sync token of
-//! an earlier run is older than every serial of this one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +13,7 @@ use ruma::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Core, Error, peers::Route, rooms::rows, shared_rooms};
+use crate::{Core, Error, moments::Moments, peers::Route, rooms::rows, shared_rooms};
 
 /// Who is typing in which room. Cloning is cheap.
 #[derive(Clone)]
@@ -27,9 +24,8 @@ pub struct Typing {
     first_serial: u64,
 }
 
-#[derive(Default)]
 struct State {
-    serial: u64,
+    moments: Moments,
     rooms: HashMap<RoomShort, Room>,
     /// Up to which change each peer was told.
     told: HashMap<OwnedServerName, u64>,
@@ -70,8 +66,10 @@ impl TypingEdus {
 impl Typing {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
-        let first_serial = core.clock().now_ms();
-        let state = Arc::new(Mutex::new(State { serial: first_serial, ..State::default() }));
+        let moments = core.moments().clone();
+        let first_serial = moments.next();
+        let (rooms, told) = Default::default();
+        let state = Arc::new(Mutex::new(State { moments, rooms, told }));
         Self { core, state, sooner: Arc::default(), first_serial }
     }
 
@@ -106,7 +104,7 @@ impl Typing {
 
     /// The serial of the newest change: what a sync token carries.
     pub fn serial(&self) -> u64 {
-        self.lock().serial
+        self.core.moments().last()
     }
 
     /// Who is typing in a room, if that changed after `since`; without a `since`, if anybody is.
@@ -198,7 +196,7 @@ impl Typing {
     /// Says whether anything changed that others should see.
     fn change(&self, room: RoomShort, user: &UserId, timeout: Option<Duration>, ours: bool) -> bool {
         let mut state = self.lock();
-        let serial = state.serial + 1;
+        let moments = state.moments.clone();
         let known = state.rooms.entry(room).or_default();
         let was = known.typing.contains_key(user);
         match timeout {
@@ -213,11 +211,11 @@ impl Typing {
         if was == timeout.is_some() {
             return false;
         }
+        let serial = moments.next();
         known.changed = serial;
         if ours {
             known.ours.insert(user.to_owned(), OwnChange { serial, at: Instant::now() });
         }
-        state.serial = serial;
         true
     }
 
@@ -243,8 +241,10 @@ impl State {
     /// Drops the entries of a room that have ended; says whether there were any.
     fn expire(&mut self, room: RoomShort, now: Instant) -> bool {
         let Some(known) = self.rooms.get_mut(&room) else { return false };
-        let before = known.typing.len();
-        let serial = self.serial + 1;
+        if known.typing.values().all(|end| *end > now) {
+            return false;
+        }
+        let serial = self.moments.next();
         let ours = &mut known.ours;
         known.typing.retain(|user, end| {
             if *end <= now {
@@ -252,11 +252,7 @@ impl State {
             }
             *end > now
         });
-        if known.typing.len() == before {
-            return false;
-        }
         known.changed = serial;
-        self.serial = serial;
         true
     }
 

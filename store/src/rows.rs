@@ -1,6 +1,7 @@
 //! The rows: what the tables of [`crate::tables`] hold, one file per part of the homeserver.
 
 mod accounts;
+mod delayed;
 mod events;
 mod groups;
 mod key_packs;
@@ -8,6 +9,7 @@ mod keys;
 mod mail;
 mod moderation;
 mod oauth;
+mod push;
 mod rooms;
 mod search;
 mod sliding;
@@ -16,6 +18,7 @@ mod txns;
 mod userdata;
 
 pub use accounts::*;
+pub use delayed::*;
 pub(crate) use events::first::decode as events_of_layout_1;
 pub use events::*;
 pub use groups::*;
@@ -24,6 +27,7 @@ pub use keys::*;
 pub use mail::*;
 pub use moderation::*;
 pub use oauth::*;
+pub use push::*;
 pub use rooms::*;
 pub use search::*;
 pub use sliding::*;

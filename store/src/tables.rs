@@ -15,6 +15,8 @@ tables! {
     ACCOUNTS: OwnedUserId => Account;
     /// Devices of local accounts.
     DEVICES: (OwnedUserId, OwnedDeviceId) => Device;
+    /// Devices that are kept for users while nobody is logged in with them.
+    DEHYDRATED: OwnedUserId => DehydratedDevice;
     /// Access tokens: SHA-256 of the token to its owner.
     TOKENS: [u8; 32] => TokenOwner;
     /// Refresh tokens: SHA-256 of the token to its owner.
@@ -32,6 +34,10 @@ tables! {
     OAUTH_BROWSERS: [u8; 32] => OAuthBrowser;
     /// Who approved that his cross-signing keys are replaced, and until when, in milliseconds since the epoch.
     OAUTH_RESETS: OwnedUserId => u64;
+    /// OpenID tokens: SHA-256 of the token.
+    OPENID_TOKENS: [u8; 32] => OpenIdToken;
+    /// Pushers: (user, app id, pushkey).
+    PUSHERS: (OwnedUserId, String, String) => Pusher;
 
     // Rooms: the DAG and the state.
 
@@ -99,6 +105,12 @@ tables! {
     PUBLISHED: OwnedRoomId => ();
     /// Transactions of clients ([`txn_key`]) to the event that was made, or 0.
     TXNS: TxnKey => EventShort;
+    /// Delayed events, by their delay ids.
+    DELAYED_EVENTS: String => DelayedEvent;
+    /// Those that wait, in the order of their times: (milliseconds since the epoch, delay id).
+    DELAYED_DUE: (u64, String) => ();
+    /// Those of each user: (user, delay id).
+    DELAYED_OF: (OwnedUserId, String) => ();
     /// Receipts: (room, user, receipt type, thread or empty).
     RECEIPTS: (RoomShort, OwnedUserId, String, String) => Receipt;
     /// Receipts in the order of their commits.
@@ -118,6 +130,8 @@ tables! {
     ACCOUNT_DATA_LOG: (OwnedUserId, u64) => AccountDataKey;
     /// Profiles of local users: (user, field) to the value as JSON.
     PROFILES: (OwnedUserId, String) => String;
+    /// What local users wrote about their presence.
+    PRESENCE_STATUS: OwnedUserId => String;
     /// Users who can be found: the display name that the words of the next table come from.
     DIRECTORY_NAMES: OwnedUserId => String;
     /// The words by which they are found: `word user_id`, the word in lower case.

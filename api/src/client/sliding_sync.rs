@@ -4,21 +4,24 @@ use std::time::Duration;
 
 use millpond_node::{
     Error,
+    presence::Presence,
     sync::{Sync, sliding},
 };
 use ruma::api::{
     IncomingRequest, Metadata, auth_scheme::AccessToken, client::sync::sync_events, error::DeserializationError,
     path_builder::SinglePath,
 };
+use ruma::presence::PresenceState;
 use serde::Deserialize;
 
 use crate::glue::{Args, Http};
 
-pub(crate) async fn handler(sync: Sync, args: Args<Request>) -> Result<Http, Error> {
+pub(crate) async fn handler(sync: Sync, presence: Presence, args: Args<Request>) -> Result<Http, Error> {
     let (Request { mut asked, query }, sender) = (args.request, args.sender);
     let query = query.map_err(|e| Error::invalid_param(format!("The query is not as it should be: {e}")))?;
     asked.pos = query.pos.or(asked.pos);
     asked.timeout = query.timeout.map(Duration::from_millis).or(asked.timeout);
+    let _there = presence.poll(&sender.user_id, &sender.device_id, query.set_presence)?;
     Ok(Http::json(sync.slide(&sender.user_id, &sender.device_id, asked).await?))
 }
 
@@ -41,6 +44,8 @@ impl Metadata for Request {
 struct Query {
     pos: Option<String>,
     timeout: Option<u64>,
+    #[serde(default)]
+    set_presence: PresenceState,
 }
 
 impl IncomingRequest for Request {

@@ -2,13 +2,14 @@
 
 use millpond_node::{
     Error,
+    presence::Presence,
     sync::{Request as Ask, Sync},
 };
 use ruma::api::client::sync::sync_events::v3::{Filter, Request};
 
 use crate::glue::{Args, Http};
 
-pub(crate) async fn handler(sync: Sync, args: Args<Request>) -> Result<Http, Error> {
+pub(crate) async fn handler(sync: Sync, presence: Presence, args: Args<Request>) -> Result<Http, Error> {
     let (request, sender) = (args.request, args.sender);
     let filter = match request.filter {
         None => Default::default(),
@@ -19,6 +20,7 @@ pub(crate) async fn handler(sync: Sync, args: Args<Request>) -> Result<Http, Err
         Some(Filter::FilterId(id)) => sync.filter(&sender.user_id, &id)?,
         Some(_) => return Err(Error::invalid_param("`filter` is neither a filter nor the id of one")),
     };
+    let _there = presence.poll(&sender.user_id, &sender.device_id, request.set_presence)?;
     let ask = Ask {
         since: request.since.filter(|since| !since.is_empty()),
         filter,

@@ -1,12 +1,11 @@
 //! `/.well-known/matrix/client`, `support` and `policy_server`
 
 use millpond_node::{Core, Error};
-use ruma::api::client::discovery::{
-    discover_homeserver::{self, HomeserverInfo},
-    discover_policy_server, discover_support,
-};
+use ruma::api::client::discovery::{discover_homeserver, discover_policy_server, discover_support};
 
-use crate::glue::{Args, Routes};
+use serde_json::json;
+
+use crate::glue::{Args, Http, Routes};
 
 pub(crate) fn routes(routes: &mut Routes) {
     routes.add(client);
@@ -14,9 +13,18 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(policy_server);
 }
 
-async fn client(core: Core, _: Args<discover_homeserver::Request>) -> Result<discover_homeserver::Response, Error> {
-    let homeserver = HomeserverInfo::new(core.config().client_base_url.clone());
-    Ok(discover_homeserver::Response::new(homeserver))
+async fn client(core: Core, _: Args<discover_homeserver::Request>) -> Result<Http, Error> {
+    let config = core.config();
+    let mut body = json!({ "m.homeserver": { "base_url": config.client_base_url } });
+    if let Some(server) = &config.identity_server {
+        body["m.identity_server"] = json!({ "base_url": server });
+    }
+    // Where Element Call of before MSC4143's endpoint looks.
+    let transports = super::rtc::configured(&core);
+    if !transports.is_empty() {
+        body["org.matrix.msc4143.rtc_foci"] = json!(transports);
+    }
+    Http::of(&body)
 }
 
 async fn support(core: Core, _: Args<discover_support::Request>) -> Result<discover_support::Response, Error> {

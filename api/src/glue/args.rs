@@ -25,6 +25,8 @@ pub struct Args<R: Metadata<Authentication: Scheme>, const LIMIT: usize = JSON_L
     pub json: Bytes,
     /// The path as it came.
     pub path: String,
+    /// The query as it came, where there was one.
+    pub query: Option<String>,
     /// The address that the connection comes from, if it has one.
     pub address: Option<IpAddr>,
     /// The server that it is proven to come from, if it is proven.
@@ -134,7 +136,7 @@ fn parse<R, const LIMIT: usize>(
 where
     R: IncomingRequest + Metadata<Authentication: Scheme>,
 {
-    let path = parts.uri.path().to_owned();
+    let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
     let address = parts.extensions.get::<ClientAddr>().map(|address| address.0);
     let peer = parts.extensions.get::<Origin>().cloned();
     let path_args: Vec<_> = path_args.iter().map(String::as_str).collect();
@@ -147,5 +149,5 @@ where
         request = R::try_from_http_request_inner(Request::from_parts(parts, repaired.as_slice()), &path_args);
     }
     let request = request.map_err(|e| failure::deserialization(&e))?;
-    Ok(Args { request, sender, json, path, address, peer })
+    Ok(Args { request, sender, json, path, query, address, peer })
 }

@@ -2,9 +2,12 @@
 
 mod accounts;
 mod backup;
+mod calls;
 mod classic;
 mod conformance;
 mod cross_signing;
+mod dehydrated;
+mod delayed;
 mod devices;
 mod encryption;
 mod ephemeral;
@@ -19,7 +22,10 @@ mod media;
 mod moderation;
 mod nodes;
 mod oauth;
+mod openid;
+mod presence;
 mod previews;
+mod push;
 mod rate_limits;
 mod refresh;
 mod register;

@@ -30,7 +30,8 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     // The port comes before the data directory: a start that fails here leaves nothing behind, and the next is a first run.
     let (listener, address) = bind(&decided)?;
     let classic = doors::bind(&decided.classic)?;
-    decided.node.client_base_url = format!("http://{}", for_clients(address));
+    let local = || format!("http://{}", for_clients(address));
+    decided.node.client_base_url = decided.public_url.clone().unwrap_or_else(local);
     let first_run = !admin::has_node(&data_dir);
     let host_mailboxes = decided.host_mailboxes;
     let node = open(decided.node)?;

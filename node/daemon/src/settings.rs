@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "MILLPOND_LISTEN", value_name = "ADDRESS:PORT", value_parser = socket_address)]
     #[serde(deserialize_with = "listen_in_file")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The URL under which clients reach the node from outside, through a proxy that ends the TLS [default: none]
+    #[arg(long, env = "MILLPOND_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// Names besides localhost under which clients may reach the node, comma-separated
     #[arg(long, env = "MILLPOND_HOSTS", value_delimiter = ',', value_name = "NAME")]
     pub(crate) hosts: Option<Vec<String>>,
@@ -104,6 +107,12 @@ pub(crate) struct Settings {
     /// The secret shared with the TURN server
     #[arg(long, env = "MILLPOND_TURN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) turn_secret: Option<String>,
+    /// How many seconds a TURN credential lives [default: 86400]
+    #[arg(long, env = "MILLPOND_TURN_TTL", value_name = "SECONDS")]
+    pub(crate) turn_ttl: Option<u64>,
+    /// LiveKit services for group calls, comma-separated, as https://host/path [default: none]
+    #[arg(long, env = "MILLPOND_LIVEKIT", value_delimiter = ',', value_name = "URL")]
+    pub(crate) livekit: Option<Vec<String>>,
     /// Whether rooms may say how long their messages live (`m.room.retention`) [default: true]
     #[arg(long, env = "MILLPOND_ROOM_RETENTION", value_name = "true|false")]
     pub(crate) room_retention: Option<bool>,
@@ -182,6 +191,8 @@ pub(crate) enum Pace {
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
     pub(crate) node: Config,
+    /// Where clients reach the node, if not at `listen`.
+    pub(crate) public_url: Option<String>,
     pub(crate) listen: SocketAddr,
     pub(crate) classic: Doors,
     pub(crate) log: String,
@@ -252,13 +263,15 @@ impl Settings {
         node.classic = names;
         node.blocked = set.block.iter().flatten().cloned().collect();
         node.turn = set.turn()?;
+        node.livekit = set.livekit()?;
+        let public_url = set.public_url()?;
         node.support = set.support()?;
         node.identity_server = set.identity_server()?;
         node.registration_shared_secret = set.registration_shared_secret.clone();
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
         let host_mailboxes = set.host_mailboxes.unwrap_or(false);
-        Ok(Decided { node, listen, classic, log, host_mailboxes })
+        Ok(Decided { node, public_url, listen, classic, log, host_mailboxes })
     }
 
     /// These settings, and those of `other` where these say nothing.
@@ -269,6 +282,7 @@ impl Settings {
         first!(
             data_dir,
             listen,
+            public_url,
             hosts,
             registration,
             registration_token,
@@ -292,6 +306,8 @@ impl Settings {
             block,
             turn_uris,
             turn_secret,
+            turn_ttl,
+            livekit,
             room_retention,
             retention_days,
             retention_min_days,
@@ -328,10 +344,36 @@ impl Settings {
         Ok(Support { page, email, matrix_id: user.transpose()? })
     }
 
+    /// Where clients reach the node from outside: its host is answered under, and its URL is what they are told.
+    fn public_url(&self) -> anyhow::Result<Option<String>> {
+        let Some(url) = self.public_url.clone() else { return Ok(None) };
+        let parsed = url.parse::<http::Uri>().ok();
+        let fits = parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.query().is_none()
+        });
+        anyhow::ensure!(fits, "public-url = {url:?}: allowed is a URL like https://matrix.example.org");
+        Ok(Some(url.trim_end_matches('/').to_owned()))
+    }
+
+    fn livekit(&self) -> anyhow::Result<Vec<String>> {
+        let urls = self.livekit.clone().unwrap_or_default();
+        for url in &urls {
+            anyhow::ensure!(url.starts_with("https://"), "livekit = {url:?}: allowed is https://host/path");
+        }
+        Ok(urls)
+    }
+
     fn turn(&self) -> anyhow::Result<Option<Turn>> {
         match (self.turn_uris.clone().filter(|uris| !uris.is_empty()), self.turn_secret.clone()) {
             (None, None) => Ok(None),
-            (Some(uris), Some(secret)) => Ok(Some(Turn { uris, secret, ttl_secs: 86_400 })),
+            (Some(uris), Some(secret)) => {
+                let ttl_secs = self.turn_ttl.unwrap_or(86_400);
+                anyhow::ensure!(
+                    (60..=MONTH_SECS).contains(&ttl_secs),
+                    "turn-ttl = {ttl_secs}: allowed are 60 to {MONTH_SECS} (seconds)"
+                );
+                Ok(Some(Turn { uris, secret, ttl_secs }))
+            }
             (Some(_), None) => {
                 anyhow::bail!("turn-uris needs turn-secret beside it: the secret shared with that server")
             }
@@ -347,6 +389,9 @@ fn bytes(key: &str, mib: u64) -> anyhow::Result<u64> {
     anyhow::ensure!((1..=MAX_MIB).contains(&mib), "{key} = {mib}: allowed are 1 to {MAX_MIB} (MiB)");
     Ok(mib << 20)
 }
+
+/// Thirty days: a credential that lives longer is no time-limited one.
+const MONTH_SECS: u64 = 30 * 86_400;
 
 /// One tebibyte, more than a node on a device has.
 const MAX_MIB: u64 = 1 << 20;

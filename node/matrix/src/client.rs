@@ -14,6 +14,8 @@ pub struct Unsigned<'a> {
     pub age: Option<u64>,
     /// The reader's own transaction id, if the event came from this reader's device.
     pub transaction_id: Option<&'a str>,
+    /// The reader's own delay id, if the event was a delayed one (MSC4140).
+    pub delay_id: Option<&'a str>,
     /// Raw content of the state event that this one replaced.
     pub prev_content: Option<&'a str>,
     /// Id of the state event that this one replaced.
@@ -105,6 +107,10 @@ impl Unsigned<'_> {
         }
         if let Some(id) = self.transaction_id {
             key(out, body, "transaction_id");
+            write_string(out, id);
+        }
+        if let Some(id) = self.delay_id {
+            key(out, body, "org.matrix.msc4140.delay_id");
             write_string(out, id);
         }
         if let Some(membership) = self.membership {

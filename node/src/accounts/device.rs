@@ -259,7 +259,7 @@ fn find(view: View<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<rows::
     device.ok_or_else(|| Error::not_found("You have no device with this id"))
 }
 
-fn check_device_id(device_id: &DeviceId) -> Result<(), Error> {
+pub(super) fn check_device_id(device_id: &DeviceId) -> Result<(), Error> {
     match device_id.as_str() {
         id if id.len() > MAX_DEVICE_ID => {
             Err(Error::invalid_param(format!("A device id has at most {MAX_DEVICE_ID} bytes")))
@@ -271,7 +271,7 @@ fn check_device_id(device_id: &DeviceId) -> Result<(), Error> {
     }
 }
 
-fn check_display_name(name: Option<&str>) -> Result<(), Error> {
+pub(super) fn check_display_name(name: Option<&str>) -> Result<(), Error> {
     match name {
         Some(name) if name.len() > MAX_DISPLAY_NAME => {
             Err(Error::invalid_param(format!("A device's display name has at most {MAX_DISPLAY_NAME} bytes")))

@@ -8,13 +8,17 @@ use millpond_store::{
 };
 use ruma::{DeviceId, UserId};
 
-use crate::{keys, user_directory};
+use crate::{delayed, keys, pushers, user_directory};
 
 /// A device was removed; its row and its token are gone already.
 pub(crate) fn device_removed(txn: &mut WriteTxn<'_>, user_id: &UserId, device_id: &DeviceId) -> Result<(), Error> {
     txn.remove_all(tables::TXNS, (txn_device(user_id, device_id),))?;
     txn.remove_all(tables::SLIDING, (user_id, device_id))?;
     keys::device_removed(txn, user_id, device_id)?;
+    if txn.view().get(tables::DEHYDRATED, user_id)?.is_some_and(|kept| kept.device_id == device_id) {
+        txn.remove(tables::DEHYDRATED, user_id)?;
+    }
+    pushers::device_removed(txn, user_id, device_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
     Ok(())
 }
@@ -29,6 +33,8 @@ pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: 
         txn.put(tables::ACCOUNT_MARKS, user_id, &marks)?;
     }
     txn.remove_all(tables::PROFILES, (user_id,))?;
+    txn.remove(tables::PRESENCE_STATUS, user_id)?;
+    delayed::user_deactivated(txn, user_id)?;
     user_directory::forget(txn, user_id)?;
     txn.remove_all(tables::ACCOUNT_DATA, (user_id,))?;
     txn.remove_all(tables::ACCOUNT_DATA_LOG, (user_id,))?;

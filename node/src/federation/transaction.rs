@@ -58,6 +58,10 @@ impl Federation {
             {
                 self.parts.typing.set_remote(&content.user_id, &content.room_id, content.typing)
             }
+            // Off in overlay rooms (overlay.md section 5), so no link has any.
+            Edu::Presence(content) if origin.door == Door::Classic => {
+                self.parts.presence.receive(&origin.server, content)
+            }
             _ => Ok(()),
         }
     }
@@ -77,7 +81,7 @@ impl Federation {
 }
 
 fn edus_of_the_moment(edus: &[Edu]) -> Vec<Edu> {
-    edus.iter().filter(|edu| matches!(edu, Edu::Receipt(_) | Edu::Typing(_))).cloned().collect()
+    edus.iter().filter(|edu| matches!(edu, Edu::Receipt(_) | Edu::Typing(_) | Edu::Presence(_))).cloned().collect()
 }
 
 fn apply(txn: &mut WriteTxn<'_>, origin: &Origin, edu: &Edu) -> Result<(), millpond_store::Error> {
@@ -88,7 +92,6 @@ fn apply(txn: &mut WriteTxn<'_>, origin: &Origin, edu: &Edu) -> Result<(), millp
         }
         Edu::DeviceListUpdate(update) => apply_device_list_update(txn, &origin.server, update).map(drop),
         Edu::SigningKeyUpdate(update) => apply_signing_key_update(txn, &origin.server, update).map(drop),
-        // Presence is off in overlay rooms (overlay.md section 5).
         _ => Ok(()),
     }
 }

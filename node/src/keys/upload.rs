@@ -38,6 +38,37 @@ impl Keys {
     }
 }
 
+/// The keys of a device that is made with them, in one commit.
+#[derive(Clone)]
+pub(crate) struct FirstKeys(Upload);
+
+impl FirstKeys {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// As [`Keys::upload`].
+    pub(crate) fn parse(user: &UserId, device: &DeviceId, request: Request) -> Result<Self, Error> {
+        let upload = Upload::parse(user, device, request)?;
+        if upload.one_time.len() as u64 > MAX_ONE_TIME_KEYS {
+            return Err(Error::too_large(format!("a device may have {MAX_ONE_TIME_KEYS} one-time keys at most")));
+        }
+        Ok(Self(upload))
+    }
+
+    /// The device's Curve25519 key.
+    pub(crate) fn identity_key(&self, device: &DeviceId) -> Option<&str> {
+        self.0.device_keys.as_ref()?.key(&format!("curve25519:{device}"))
+    }
+
+    /// Writes them, once the device is there.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) fn write(&self, txn: &mut WriteTxn<'_>, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
+        self.0.clone().write(txn, user, device)
+    }
+}
+
 /// How many one-time keys a device has left and which of its fallback keys are unused.
 ///
 /// # Errors

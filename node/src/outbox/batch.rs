@@ -20,6 +20,7 @@ use crate::{
     inbox::{MAX_EDUS, MAX_PDUS},
     keys::{DeviceEdus, PackEdus, device_list_edus, pack_edus},
     peers::{self, Route},
+    presence::PresenceEdus,
     receipts::{ReceiptEdus, receipt_edus},
     rooms,
     typing::TypingEdus,
@@ -57,8 +58,8 @@ pub(super) struct Transaction {
     pub(super) devices: DeviceEdus,
     /// Of receipts likewise.
     pub(super) receipts: ReceiptEdus,
-    /// And of typing.
-    pub(super) typing: TypingEdus,
+    /// And of who types and who is there.
+    pub(super) moments: (TypingEdus, PresenceEdus),
 }
 
 /// The transaction but for its PDUs.
@@ -134,19 +135,22 @@ impl Outbox {
         let room = MAX_EDUS.saturating_sub(edus.len() + devices.edus.len());
         let receipts = receipt_edus(view, self.core.identity(), server, route, room)?;
         let typing = self.typing.edus(view, server, route, room.saturating_sub(receipts.edus.len()))?;
-        for json in devices.edus.iter().chain(&receipts.edus).chain(&typing.edus) {
+        let room = room.saturating_sub(receipts.edus.len() + typing.edus.len());
+        let presence = self.presence.edus(server, route, room)?;
+        for json in devices.edus.iter().chain(&receipts.edus).chain(&typing.edus).chain(&presence.edus) {
             edus.push(raw_json(json.clone())?);
         }
         if pdus.is_empty() && edus.is_empty() {
             return Ok(None);
         }
         let rest = Rest { edus, via: (route == Route::Link).then_some(via) };
-        let txn_id = txn_id(&pdus, &rest, &typing)?;
-        Ok(Some(Batch::Transaction(Transaction { txn_id, pdus, rest, positions, packs, devices, receipts, typing })))
+        let txn_id = txn_id(&pdus, &rest, typing.last().max(presence.last()))?;
+        let moments = (typing, presence);
+        Ok(Some(Batch::Transaction(Transaction { txn_id, pdus, rest, positions, packs, devices, receipts, moments })))
     }
 }
 
-fn txn_id(pdus: &[AnyPdu], rest: &Rest, typing: &TypingEdus) -> Result<String, Error> {
+fn txn_id(pdus: &[AnyPdu], rest: &Rest, moment: u64) -> Result<String, Error> {
     let mut digest = Sha256::new();
     for pdu in pdus {
         digest.update(pdu.json().get());
@@ -154,7 +158,7 @@ fn txn_id(pdus: &[AnyPdu], rest: &Rest, typing: &TypingEdus) -> Result<String, E
     let rest = serde_json::to_vec(rest);
     digest.update(rest.map_err(|e| Error::internal(format!("a transaction does not serialise: {e}")))?);
     // Who types, stops and types again says the same twice, and the peer must not take it for a repetition.
-    digest.update(typing.last().to_be_bytes());
+    digest.update(moment.to_be_bytes());
     Ok(BASE32_NOPAD.encode(&digest.finalize()[..20]).to_lowercase())
 }
 

@@ -33,6 +33,7 @@ impl Outbox {
             }
         }
         self.owed_typing(view, &mut owed)?;
+        owed.extend(self.presence.servers_owed());
         owed_devices(view, devices_seen, &mut owed)?;
         let mut servers = Vec::new();
         for server in owed {

@@ -125,7 +125,8 @@ impl Outbox {
         let (server, core) = (server.to_owned(), self.core.clone());
         let (positions, packs, devices, receipts) = match batch {
             Batch::Transaction(transaction) => {
-                self.typing.delivered(&server, &transaction.typing);
+                self.typing.delivered(&server, &transaction.moments.0);
+                self.presence.delivered(&server, &transaction.moments.1);
                 (transaction.positions, transaction.packs, transaction.devices, transaction.receipts)
             }
             Batch::Invite { position, .. } => {

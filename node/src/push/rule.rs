@@ -10,7 +10,7 @@ use millpond_store::{
 use ruma::{
     OwnedUserId, UInt, UserId,
     events::room::power_levels::{RoomPowerLevels, RoomPowerLevelsEventContent, RoomPowerLevelsSource},
-    push::{PushConditionRoomCtx, Ruleset},
+    push::{Action, PushConditionRoomCtx, Ruleset},
     serde::Raw,
 };
 use serde::Deserialize;
@@ -61,18 +61,26 @@ impl Judge {
     }
 
     pub(super) fn verdict(&self, rules: &Ruleset, event: &EventRow) -> Verdict {
+        let actions = self.actions(rules, event);
+        Verdict {
+            notifies: actions.iter().any(Action::should_notify),
+            highlights: actions.iter().any(Action::is_highlight),
+        }
+    }
+
+    /// The actions of the rule that matches the event; none where none does.
+    pub(super) fn actions(&self, rules: &Ruleset, event: &EventRow) -> Vec<Action> {
         let mut json = Vec::new();
         let unsigned = Unsigned::default();
         write_client_event(&mut json, &event.header, &event.json, Some(&self.context.room_id), &unsigned);
-        let Some(raw) = String::from_utf8(json).ok().and_then(|json| Raw::<()>::from_json_string(json).ok()) else {
-            return Verdict::default();
-        };
+        String::from_utf8(json).map(|json| self.actions_of_json(rules, json)).unwrap_or_default()
+    }
+
+    /// The same for an event in the client's form.
+    pub(super) fn actions_of_json(&self, rules: &Ruleset, json: String) -> Vec<Action> {
+        let Ok(raw) = Raw::<()>::from_json_string(json) else { return Vec::new() };
         // The only condition that would wait asks for thread subscriptions, which we do not offer.
-        let actions = rules.get_actions(&raw, &self.context).now_or_never().unwrap_or_default();
-        Verdict {
-            notifies: actions.iter().any(ruma::push::Action::should_notify),
-            highlights: actions.iter().any(ruma::push::Action::is_highlight),
-        }
+        rules.get_actions(&raw, &self.context).now_or_never().unwrap_or_default().to_vec()
     }
 }
 

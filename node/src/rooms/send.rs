@@ -27,9 +27,10 @@ impl Rooms {
         kind: TimelineEventType,
         content: &str,
     ) -> Result<Sent, Error> {
-        let content = build::content(content.as_bytes()).map_err(local::build_error)?;
+        let mut content = build::content(content.as_bytes()).map_err(local::build_error)?;
+        let redacts = redacts(&kind, &mut content);
         let draft = EventDraft::new(kind, content, sender.to_owned(), self.core.clock().now());
-        self.send_draft(room_id, draft, Some(txn)).await
+        self.send_draft(room_id, EventDraft { redacts, ..draft }, Some(txn)).await
     }
 
     /// Sends a state event.
@@ -106,6 +107,45 @@ impl Rooms {
         Ok(found.is_some_and(|(_, row)| crate::json::unquote(row.header.sender.of(&row.json)) == user.as_str()))
     }
 
+    /// Sends an event whose time has come: what `still` says on the same view decides whether, and what `note` writes about
+    /// it is part of the same commit. `mark` is kept with the event.
+    ///
+    /// # Errors
+    /// As [`Rooms::send`], and what `still` says.
+    pub(crate) async fn send_scheduled(
+        &self,
+        room_id: &RoomId,
+        draft: EventDraft,
+        mark: Box<str>,
+        still: impl Fn(View<'_>) -> Result<(), Error> + Send + 'static,
+        note: impl Fn(&mut WriteTxn<'_>, OwnedEventId) -> Result<(), millpond_store::Error> + Send + 'static,
+    ) -> Result<OwnedEventId, Error> {
+        if draft.kind == TimelineEventType::RoomCanonicalAlias && draft.state_key.is_some() {
+            self.check_canonical_alias(room_id, &draft.content)?;
+        }
+        let (core, room_id) = (self.core.clone(), room_id.to_owned());
+        let write_core = core.clone();
+        let send = job(
+            move |view| {
+                still(view)?;
+                let (short, _) = known_room(view, &room_id)?;
+                if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
+                    return Err(Error::forbidden(format!("you are not in room {room_id}")));
+                }
+                local::plan(&core, view, &room_id, draft.clone())
+            },
+            move |planned, txn| {
+                let event_id = planned.pdu.owned_event_id();
+                let (room, pdu) = (planned.room.clone(), planned.pdu.clone());
+                let event = local::write(&write_core, txn, planned, Some(mark.clone()))?;
+                membership::after_member_event(&write_core, txn, (room.0, &room.1), &pdu, event)?;
+                note(txn, event_id.clone())?;
+                Ok(event_id)
+            },
+        );
+        Ok(self.core.write(send).await?.0)
+    }
+
     async fn send_draft(&self, room_id: &RoomId, draft: EventDraft, txn: Option<ClientTxn<'_>>) -> Result<Sent, Error> {
         let (core, room_id) = (self.core.clone(), room_id.to_owned());
         let key = txn.map(|txn| TxnKey::new(&draft, &room_id, txn));
@@ -171,6 +211,16 @@ impl Rooms {
         }
         Ok(())
     }
+}
+
+/// What a redaction that is sent like any event redacts; where that stands in it is a matter of the room's version.
+pub(crate) fn redacts(kind: &TimelineEventType, content: &mut CanonicalJsonObject) -> Option<OwnedEventId> {
+    if *kind != TimelineEventType::RoomRedaction {
+        return None;
+    }
+    let target = content.get("redacts")?.as_str().and_then(|id| EventId::parse(id).ok())?;
+    content.remove("redacts");
+    Some(target)
 }
 
 enum Step {

@@ -8,7 +8,7 @@ use millpond_store::{
 };
 use ruma::{DeviceId, UserId, events::room::member::MembershipState};
 
-use super::{Request, Sync, account_data, away, devices, joined, lazy, token::Token};
+use super::{Request, Sync, account_data, away, devices, joined, lazy, presence, token::Token};
 use crate::{
     Error,
     json::{key, object_member, text_member},
@@ -89,6 +89,7 @@ impl<'v> Sweep<'v> {
             Some(notifier.touched_rooms((since.position, self.now.position), numbers)?.into_iter().collect())
         });
         news |= object_member(&mut body, "rooms", |out| self.write_rooms(out, &rooms.all))?;
+        news |= presence::write(self, &mut body, &rooms.joined)?;
         news |= devices::write_lists(self, &mut body)?;
         text_member(&mut body, "next_batch", &self.now.to_string());
         body.push(b'}');

@@ -138,6 +138,7 @@ impl<'v> RoomReader<'v> {
         let unsigned = Unsigned {
             age: Some(self.who.now_ms.saturating_sub(row.header.origin_server_ts.0.into())),
             transaction_id: self.transaction_id(row),
+            delay_id: self.delay_id(row),
             prev_content: replaced.as_ref().map(|row| row.header.content.of(&row.json)),
             replaces_state: replaced.as_ref().map(|row| &*row.header.event_id),
             redacted_because: redaction.as_deref(),
@@ -156,6 +157,12 @@ impl<'v> RoomReader<'v> {
         let own = self.who.device.is_some_and(|own| own == device)
             && unquote(row.header.sender.of(&row.json)) == self.who.user.as_str();
         own.then_some(txn)
+    }
+
+    /// The delay id of an event that its sender had scheduled (MSC4140), told to him only.
+    fn delay_id<'r>(&self, row: &'r EventRow) -> Option<&'r str> {
+        let id = row.meta.txn.as_deref()?.strip_prefix(crate::delayed::MARK)?;
+        (unquote(row.header.sender.of(&row.json)) == self.who.user.as_str()).then_some(id)
     }
 
     fn membership_at(&self, row: &EventRow) -> Result<Option<MembershipState>, Error> {

@@ -20,6 +20,25 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         let (user, _) = row?;
         report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "an account is marked that is not there".to_owned());
     }
+    for row in view.scan(tables::DEHYDRATED, ())? {
+        let (user, row) = row?;
+        let there = view.contains(tables::DEVICES, (&*user, &*row.device_id))?;
+        report.expect(there, || format!("dehydrated device {} is none of its user's", row.device_id));
+    }
+    for row in view.scan(tables::PUSHERS, ())? {
+        let ((user, ..), row) = row?;
+        let there = view.contains(tables::DEVICES, (&*user, &*row.device_id))?;
+        report.expect(there, || format!("a pusher is of device {}, which is not there", row.device_id));
+    }
+    for row in view.scan(tables::PRESENCE_STATUS, ())? {
+        let (user, _) = row?;
+        let there = view.contains(tables::ACCOUNTS, &*user)?;
+        report.expect(there, || "a status message is of an account that is not there".to_owned());
+    }
+    for row in view.scan(tables::OPENID_TOKENS, ())? {
+        let user = row?.1.user_id;
+        report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "an OpenID token is of no account".to_owned());
+    }
     for row in view.scan(tables::OAUTH_BROWSERS, ())? {
         let user = row?.1.user_id;
         report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "a browser is signed in to no account".to_owned());

@@ -11,6 +11,23 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         let named = view.contains(tables::DIRECTORY_NAMES, &*user)?;
         report.expect(named, || "the user directory has a word of a user whom it does not know".to_owned());
     }
+    for row in view.scan(tables::DELAYED_EVENTS, ())? {
+        let (id, row) = row?;
+        let due = view.contains(tables::DELAYED_DUE, (row.due_ms(), id.as_str()))?;
+        report.expect(due == row.end.is_none(), || "a delayed event waits and is not due, or the other way".to_owned());
+        let listed = view.contains(tables::DELAYED_OF, (&*row.user_id, id.as_str()))?;
+        report.expect(listed, || "a delayed event is not in its user's list".to_owned());
+    }
+    for row in view.scan(tables::DELAYED_DUE, ())? {
+        let ((_, id), ()) = row?;
+        let there = view.contains(tables::DELAYED_EVENTS, id.as_str())?;
+        report.expect(there, || "a delayed event is due that is not there".to_owned());
+    }
+    for row in view.scan(tables::DELAYED_OF, ())? {
+        let ((_, id), ()) = row?;
+        let there = view.contains(tables::DELAYED_EVENTS, id.as_str())?;
+        report.expect(there, || "a list of delayed events names one that is not there".to_owned());
+    }
     for row in view.scan(tables::MEDIA_PENDING, ())? {
         let ((creator, id), _) = row?;
         let media = view.get(tables::MEDIA, (creator.server_name(), id.as_str()))?;

@@ -85,4 +85,13 @@ pub struct TokenOwner {
     pub expires_at_ms: Option<u64>,
 }
 
-cbor_value!(Account, Device, TokenOwner);
+/// A device that is kept for a user while nobody is logged in with it (MSC3814). Keyed by the user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DehydratedDevice {
+    /// The device, which is one of the user's.
+    pub device_id: OwnedDeviceId,
+    /// What only the user can read of it, a JSON object.
+    pub data: String,
+}
+
+cbor_value!(Account, Device, TokenOwner, DehydratedDevice);

@@ -2,6 +2,7 @@
 
 use millpond_node::{
     Error,
+    presence::Presence,
     receipts::{Kind, Markers, Receipts},
 };
 use ruma::{
@@ -13,8 +14,10 @@ use crate::glue::Args;
 
 pub(super) async fn handler(
     receipts: Receipts,
+    presence: Presence,
     Args { sender, request, .. }: Args<Request>,
 ) -> Result<Response, Error> {
+    presence.act(&sender.user_id, &sender.device_id)?;
     let kind = match request.receipt_type {
         ReceiptType::Read => Kind::Read,
         ReceiptType::ReadPrivate => Kind::ReadPrivate,

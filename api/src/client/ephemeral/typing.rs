@@ -1,11 +1,15 @@
 //! `PUT /rooms/{roomId}/typing/{userId}`.
 
-use millpond_node::{Error, typing::Typing};
+use millpond_node::{Error, presence::Presence, typing::Typing};
 use ruma::api::client::typing::create_typing_event::v3::{Request, Response, Typing as State};
 
 use crate::glue::Args;
 
-pub(super) async fn handler(typing: Typing, Args { sender, request, .. }: Args<Request>) -> Result<Response, Error> {
+pub(super) async fn handler(
+    typing: Typing,
+    presence: Presence,
+    Args { sender, request, .. }: Args<Request>,
+) -> Result<Response, Error> {
     if sender.user_id != request.user_id {
         return Err(Error::forbidden(format!("you are {}: others type for themselves", sender.user_id)));
     }
@@ -13,6 +17,7 @@ pub(super) async fn handler(typing: Typing, Args { sender, request, .. }: Args<R
         State::No => None,
         State::Yes(info) => Some(info.timeout),
     };
+    presence.act(&sender.user_id, &sender.device_id)?;
     typing.set(&sender.user_id, &request.room_id, timeout)?;
     Ok(Response::new())
 }

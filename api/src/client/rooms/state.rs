@@ -1,6 +1,6 @@
 //! `/_matrix/client/v3/rooms/{roomId}/state`, all of it, and one entry: GET and PUT.
 
-use millpond_node::{Error, memberships::Memberships, rooms::Rooms, timeline::Timeline};
+use millpond_node::{Error, delayed::Delayed, memberships::Memberships, rooms::Rooms, timeline::Timeline};
 use ruma::{
     OwnedUserId,
     api::client::state::{
@@ -11,7 +11,10 @@ use ruma::{
     events::{StateEventType, room::member::MembershipState},
 };
 
-use crate::glue::{Args, Http, Routes};
+use crate::{
+    client::delayed::{Ask, delay, schedule},
+    glue::{Answer, Args, Http, Routes},
+};
 
 /// Registers the endpoints. An empty state key has no path segment, with or without a slash before it.
 pub(crate) fn routes(routes: &mut Routes) {
@@ -32,15 +35,20 @@ async fn one(timeline: Timeline, args: Args<GetOne>) -> Result<Http, Error> {
     Ok(Http::json(timeline.state_entry(asker, &request.room_id, (&kind, &request.state_key), whole)?))
 }
 
-async fn put(rooms: Rooms, memberships: Memberships, args: Args<Put>) -> Result<PutResponse, Error> {
+async fn put(rooms: Rooms, memberships: Memberships, delayed: Delayed, args: Args<Put>) -> Result<Http, Error> {
     args.sender.active()?;
     let (request, user) = (args.request, &args.sender.user_id);
     let content = request.body.json().get();
+    if let Some(delay) = delay(args.query.as_deref())? {
+        let (kind, state_key) = (request.event_type.to_string(), Some(request.state_key));
+        let ask = Ask { room_id: request.room_id, kind, state_key, txn_id: None, content, delay };
+        return schedule(&delayed, &args.sender, ask).await;
+    }
     if let Some(invited) = invited(&request) {
         memberships.check_reachable(&invited, memberships.policy_of(&request.room_id)?).await?;
     }
     let sent = rooms.send_state(user, &request.room_id, &request.event_type, request.state_key, content).await?;
-    Ok(PutResponse::new(sent.event_id))
+    Ok(Http(PutResponse::new(sent.event_id).into_http()?))
 }
 
 /// Whom this state event invites, if that is what it does.

@@ -67,6 +67,8 @@ async fn the_life_of_an_overlay_room_opens_no_classic_connection() {
     let typing = in_room(&format!("/typing/{}", encoded(alice.id.as_str())));
     node.ok(node.put(&alice, typing, json!({ "typing": true, "timeout": 20_000 }))).await;
     node.ok(node.put(&alice, in_room(&format!("/redact/{event}/2")), json!({}))).await;
+    let presence = format!("/_matrix/client/v3/presence/{}/status", encoded(alice.id.as_str()));
+    node.ok(node.put(&alice, presence, json!({ "presence": "online", "status_msg": "here" }))).await;
     let keys = json!({ "display_name": "phone" });
     node.ok(node.put(&alice, format!("/_matrix/client/v3/devices/{}", alice.device_id), keys)).await;
     node.ok(node.post(&alice, in_room("/leave"), json!({}))).await;

@@ -327,6 +327,12 @@ async fn room(stage: &Stage, id: &str) -> Option<Exception> {
 async fn data(stage: &Stage, id: &str) -> Option<Exception> {
     let file = |query: &str| Exception { query: query.to_owned(), bytes: true, ..Exception::default() };
     Some(match id {
+        "setPresence" => body(json!({ "presence": "online" })),
+        "postPusher" => body(json!({
+            "kind": "http", "app_id": "org.example.app", "pushkey": "key", "app_display_name": "App",
+            "device_display_name": "Phone", "lang": "en",
+            "data": { "url": "https://push.example.org/_matrix/push/v1/notify" },
+        })),
         "setProfileField" => body(json!({ "displayname": "Alice" })),
         "getProfileField" | "deleteProfileField" => {
             let path = format!("/_matrix/client/v3/profile/{}/m.tz", escape(stage.alice.id.as_str()));
@@ -355,7 +361,6 @@ async fn data(stage: &Stage, id: &str) -> Option<Exception> {
             stage.node.ok(stage.node.put(&stage.alice, "/_matrix/client/v3/pushrules/global/content/milk", rule)).await;
             variables([("ruleId", "milk")])
         }
-        "setPresence" => body(json!({ "presence": "online" })),
         "search" => body(json!({ "search_categories": { "room_events": { "search_term": "hello" } } })),
         "queryLocationByAlias" => {
             Exception { query: format!("?alias=%23pond%3A{}", stage.node.server()), ..refusal(404, "M_NOT_FOUND") }
