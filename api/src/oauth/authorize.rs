@@ -5,11 +5,12 @@ use http::{Request, StatusCode};
 use millpond_node::{
     NodeHandle,
     accounts::oauth::{Authorization, Denial},
+    config::Registration,
 };
 
 use super::{
     browser::Visit,
-    page::{self, Page, credentials, told},
+    page::{self, Page, credentials, new_credentials, told},
 };
 
 pub(super) async fn ask(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
@@ -18,7 +19,7 @@ pub(super) async fn ask(State(node): State<NodeHandle>, request: Request<Body>) 
         Err(refusal) => return refusal,
     };
     match node.accounts.authorization(&visit.form) {
-        Ok(asked) => show(&visit, &asked, None, StatusCode::OK),
+        Ok(asked) => show(&node, &visit, &asked, None, StatusCode::OK),
         Err(denial) => denied(&visit, denial),
     }
 }
@@ -34,9 +35,14 @@ pub(super) async fn decide(State(node): State<NodeHandle>, request: Request<Body
     };
     match visit.form.get("do").map(String::as_str) {
         Some("allow") => {}
+        Some("create") => {
+            if let Err(refusal) = visit.register(&node).await {
+                return show(&node, &visit, &asked, Some(&told(&refusal)), StatusCode::FORBIDDEN);
+            }
+        }
         Some("sign-out") => {
             return match visit.sign_out(&node).await {
-                Ok(()) => show(&visit, &asked, None, StatusCode::OK),
+                Ok(()) => show(&node, &visit, &asked, None, StatusCode::OK),
                 Err(refusal) => page::of_refusal(&refusal),
             };
         }
@@ -48,13 +54,18 @@ pub(super) async fn decide(State(node): State<NodeHandle>, request: Request<Body
     };
     match allowed {
         Ok(to) => page::redirect(&to, &visit),
-        Err(refusal) => show(&visit, &asked, Some(&told(&refusal)), StatusCode::FORBIDDEN),
+        Err(refusal) => show(&node, &visit, &asked, Some(&told(&refusal)), StatusCode::FORBIDDEN),
     }
 }
 
-fn show(visit: &Visit, asked: &Authorization, wrong: Option<&str>, status: StatusCode) -> Response {
+fn show(node: &NodeHandle, visit: &Visit, asked: &Authorization, wrong: Option<&str>, status: StatusCode) -> Response {
+    // "Initiating User Registration via OpenID Connect": the client's user has no account yet.
+    let registration = node.core.config().registration;
+    let creates = visit.form.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|word| word == "create"))
+        && visit.user.is_none()
+        && registration != Registration::Closed;
     let name = asked.client.name.as_deref().unwrap_or(&asked.client.uri);
-    let page = Page::new("Sign in")
+    let page = Page::new(if creates { "Create an account" } else { "Sign in" })
         .warn(wrong)
         .fact("This client wants to use your account", name)
         .fact("Its home page", &asked.client.uri)
@@ -68,6 +79,12 @@ fn show(visit: &Visit, asked: &Authorization, wrong: Option<&str>, status: Statu
             &[],
             &[("allow", "Allow"), ("refuse", "Refuse"), ("sign-out", "I am somebody else")],
         ),
+        None if creates => {
+            let user = visit.form.get("user").cloned().unwrap_or_default();
+            let token = registration == Registration::Token;
+            let buttons = [("create", "Create the account and allow"), ("refuse", "Refuse")];
+            page.form("/oauth2/authorize", visit, &visit.form, &new_credentials(&user, token), &buttons)
+        }
         None => {
             let user = visit.form.get("user").cloned().unwrap_or_default();
             let buttons = [("allow", "Sign in and allow"), ("refuse", "Refuse")];

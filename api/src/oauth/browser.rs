@@ -1,12 +1,20 @@
 //! What a browser sends: forms, cookies, and the signs that a form is our own.
 
 use axum::body::{Body, to_bytes};
-use http::{HeaderMap, Request, header};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
 use millpond_node::{
     NodeHandle,
-    accounts::oauth::{Form, Refusal},
+    accounts::{
+        Asked, NewAccount,
+        oauth::{Form, Refusal},
+    },
+    config::Registration,
 };
-use ruma::OwnedUserId;
+use ruma::{
+    OwnedUserId,
+    api::client::uiaa::{AuthData, Dummy, RegistrationToken},
+};
 
 use super::page;
 use crate::glue::ClientAddr;
@@ -111,6 +119,26 @@ impl Visit {
         self.set.push(cookie);
         self.user = Some(user_id.clone());
         Ok(user_id)
+    }
+
+    /// Makes the account that the form asks for; who may is checked as for `/register`.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub(super) async fn register(&mut self, node: &NodeHandle) -> Result<(), Refusal> {
+        let field = |name: &str| self.form.get(name).cloned().unwrap_or_default();
+        let (name, password, token) = (field("user"), field("password"), field("registration_token"));
+        node.accounts.available(&name)?;
+        let auth = match node.core.config().registration {
+            Registration::Token => AuthData::RegistrationToken(RegistrationToken::new(token)),
+            _ => AuthData::Dummy(Dummy::new()),
+        };
+        let path = "/oauth2/authorize".to_owned();
+        let asked = Asked { method: Method::POST, path, body: Bytes::new(), address: self.address };
+        node.accounts.confirm_registration(Some(&auth), asked).await?;
+        let account = NewAccount { name, password: Some(password), admin: false };
+        node.accounts.create(account, None).await?;
+        Ok(())
     }
 
     /// Ends the browser's session.

@@ -52,7 +52,9 @@ impl Page {
     ) -> Self {
         let _ = write!(self.body, "<form method=\"post\" action=\"{}\">", escape(path));
         // What the user fills in is asked again, and the token is this page's.
-        let given = hidden.iter().filter(|(name, _)| !matches!(name.as_str(), "do" | "user" | "password" | "csrf"));
+        let given = hidden
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "do" | "user" | "password" | "registration_token" | "csrf"));
         for (name, value) in given.map(|(name, value)| (name.as_str(), value.as_str())).chain([("csrf", &*visit.csrf)])
         {
             let (name, value) = (escape(name), escape(value));
@@ -130,12 +132,25 @@ pub(super) struct Input<'a> {
     pub(super) value: &'a str,
 }
 
+impl Input<'_> {
+    fn only_if(self, wanted: bool) -> Option<Self> {
+        wanted.then_some(self)
+    }
+}
+
 /// The fields of somebody who is not signed in.
 pub(super) fn credentials<'a>(user: &'a str) -> [Input<'a>; 2] {
     [
         Input { name: "user", label: "User name", kind: "text", value: user },
         Input { name: "password", label: "Password", kind: "password", value: "" },
     ]
+}
+
+/// The fields of somebody who has no account yet; `token`: who may make one shows a token.
+pub(super) fn new_credentials(user: &str, token: bool) -> Vec<Input<'_>> {
+    let token =
+        Input { name: "registration_token", label: "Registration token", kind: "text", value: "" }.only_if(token);
+    credentials(user).into_iter().chain(token).collect()
 }
 
 /// Leads the browser on.

@@ -2,6 +2,7 @@
 
 mod account;
 mod code;
+mod create;
 mod device;
 mod world;
 

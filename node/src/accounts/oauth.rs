@@ -27,7 +27,7 @@ pub use self::{
     device_code::DeviceRequest,
 };
 use super::Accounts;
-use crate::Error;
+use crate::{Error, config::Registration};
 
 /// Why an OAuth request is refused, in the words of RFC 6749 and those that build on it.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ impl Accounts {
     /// The metadata of the authorisation server (RFC 8414).
     pub fn oauth_metadata(&self) -> Value {
         let base = self.base_url();
-        json!({
+        let mut metadata = json!({
             "issuer": format!("{base}/"),
             "authorization_endpoint": format!("{base}/oauth2/authorize"),
             "token_endpoint": format!("{base}/oauth2/token"),
@@ -108,7 +108,11 @@ impl Accounts {
             "token_endpoint_auth_methods_supported": ["none"],
             "account_management_uri": format!("{base}/account"),
             "account_management_actions_supported": ACTIONS,
-        })
+        });
+        if self.0.core.config().registration != Registration::Closed {
+            metadata["prompt_values_supported"] = json!(["create"]);
+        }
+        metadata
     }
 
     /// Our address for clients, without a slash at its end.
