@@ -350,6 +350,12 @@ impl Session {
         self.state.flights.len()
     }
 
+    /// Frames that were sealed on the present line so far.
+    #[must_use]
+    pub fn frames(&self) -> u32 {
+        self.state.live.as_ref().map_or(0, |line| line.next_frame - 1)
+    }
+
     /// How many stamps of each size we hold for the peer's mailboxes.
     #[must_use]
     pub fn credit(&self) -> (usize, usize) {

@@ -122,6 +122,11 @@ impl Grants {
         self.pending.iter().take_while(fits).take(MAX_GRANTS).cloned().collect()
     }
 
+    /// Whether there is one for a mailbox that takes answers.
+    pub(super) fn has_ordinary(&self) -> bool {
+        self.pending.iter().any(|(_, grant)| !grant.recovery)
+    }
+
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -165,12 +165,19 @@ impl Session {
     /// that is lost too, silence has to do for it. Who never had any is not stuck: a stream will bring them.
     fn is_stuck(&self, now: UnixMillis) -> bool {
         let wallet = &self.state.wallet;
-        let empty = wallet.had_any() && wallet.credit(Class::S) + wallet.credit(Class::L) == 0;
+        let empty = wallet.had_any() && wallet.is_empty(now);
         let waiting = !self.queue.is_empty() || !self.state.flights.is_empty() || self.state.ack_due.is_some();
         let silent = self.state.last_heard.is_none_or(|heard| now >= heard.after(SILENT));
         let spent = self.state.grants.is_spent() || silent;
-        let proven = self.state.live.as_ref().is_some_and(|line| line.proven);
-        proven && !self.state.hello.told && empty && waiting && spent
+        self.is_certain() && !self.state.hello.told && empty && waiting && spent
+    }
+
+    /// Whether the link was ever established, so that both know RK. A line that was made anew and not used yet counts: the stamps that
+    /// came with a HELLO may be for mailboxes which have closed since.
+    pub(super) fn is_certain(&self) -> bool {
+        let (live, hello) = (&self.state.live, &self.state.hello);
+        live.as_ref().is_some_and(|line| line.proven)
+            || live.is_some() && hello.peer_incarnation.max(hello.incarnation) > 0
     }
 
     /// In each slot: answers a HELLO that came, or makes one that is due.
@@ -237,8 +244,9 @@ impl Session {
         if hello.taken.is_some_and(|taken| ctx.now < taken.after(ALMOST_A_DAY)) {
             return out.notice(Notice::Misbehaved(Fault::Hello));
         }
-        // 3. Both at once: the smaller identity key is the offerer.
-        if hello.sent.is_some() && order == Order::OwnIsLower {
+        // 3. Both at once: the smaller identity key is the offerer, as long as its own may still be answered.
+        let crosses = hello.sent.is_some() && hello.made.is_some_and(|made| ctx.now < made.after(CROSSED));
+        if crosses && order == Order::OwnIsLower {
             hello.deferred = Some(Answering { content: payload.to_vec(), since: ctx.now });
             return;
         }
@@ -262,7 +270,8 @@ impl Session {
 
     fn answer_hello(&mut self, ctx: &Context<'_>, out: &mut Out, rng: &mut impl CryptoRng) {
         let Some(answering) = self.state.hello.answering.clone() else { return };
-        let ready = self.state.grants.has_pending() || ctx.mailboxes.is_empty();
+        // Without a stamp for a mailbox that takes them, nothing could be said under the new line.
+        let ready = self.state.grants.has_ordinary() || ctx.mailboxes.is_empty();
         if !ready && ctx.now < answering.since.after(PATIENCE) {
             return;
         }

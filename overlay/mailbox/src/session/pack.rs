@@ -16,6 +16,7 @@ use crate::{
     item::{FRAGMENT, Fragment, Item, LS, TO_DEVICE},
     secrets::Epoch,
     stamp::{Class, Stamp},
+    time::UnixMillis,
     window::SPAN,
 };
 
@@ -49,14 +50,14 @@ impl Session {
     }
 
     /// Whether `seal_fresh` would find something to seal and a stamp for it.
-    pub(super) fn can_seal(&self) -> bool {
+    pub(super) fn can_seal(&self, now: UnixMillis) -> bool {
         let Some(first) = self.queue.first().filter(|_| self.may_seal()) else { return false };
         let small = self.capacity(Class::S, 0);
         let fitting = |up_to: Priority| self.queue.iter().any(|item| item.priority <= up_to && item.alone <= small);
         let wide = first.alone > small || self.queue.alone() > MANY * self.capacity(Class::S, STAMPS_SMALL);
-        wide && self.has_stamp(Class::L, false, &[])
-            || fitting(Priority::Bulk) && self.has_stamp(Class::S, false, &[])
-            || fitting(Priority::Essential) && self.has_stamp(Class::S, true, &[])
+        wide && self.has_stamp(now, Class::L, false, &[])
+            || fitting(Priority::Bulk) && self.has_stamp(now, Class::S, false, &[])
+            || fitting(Priority::Essential) && self.has_stamp(now, Class::S, true, &[])
     }
 
     /// What goes next, and under which stamp.

@@ -8,7 +8,6 @@ use crate::{
     frame::Frame,
     item::Item,
     secrets::Epoch,
-    stamp::Class,
     time::UnixMillis,
 };
 
@@ -49,10 +48,8 @@ impl Session {
     /// The deposit was refused although its stamp should have been good: either the host lies, or we were set back and the stamp
     /// is used already, or we were away so long that every mailbox of the peer is closed.
     pub(super) fn suspect(&mut self, now: UnixMillis, outcome: Outcome) {
-        let wallet = &self.state.wallet;
-        let empty = wallet.credit(Class::S) + wallet.credit(Class::L) == 0;
-        let proven = self.state.live.as_ref().is_some_and(|line| line.proven);
-        if proven && (outcome == Outcome::Spent || empty) {
+        let empty = self.state.wallet.is_empty(now);
+        if self.is_certain() && (outcome == Outcome::Spent || empty) {
             self.want_hello(now);
         }
     }

@@ -29,8 +29,12 @@ impl Session {
         due.extend(self.state.ack_due);
         due.extend(self.hello_due(now));
         due.extend(self.sleepy_at());
-        if self.state.live.is_some() && (self.can_seal() || self.grants_due(now, mailboxes)) {
+        if self.state.live.is_some() && (self.can_seal(now) || self.grants_due(now, mailboxes)) {
             due.push(now);
+        }
+        // What waits may go when a mailbox that refused is tried again.
+        if !self.queue.is_empty() {
+            due.extend(self.state.wallet.opens(now));
         }
         let due = due.into_iter().min()?;
         Some(self.rest.map_or(due, |rest| due.max(rest)))
@@ -52,7 +56,7 @@ impl Session {
         let under_way = self.state.under_way().any(|flight| flight.kind == FlightKind::Frame);
         let grants = &self.state.grants;
         let there = || grants.has_pending() || !grants.wanted(mailboxes, false).is_empty();
-        in_use && !under_way && grants.is_low(mailboxes) && there() && self.has_stamp(Class::S, true, &[])
+        in_use && !under_way && grants.is_low(mailboxes) && there() && self.has_stamp(now, Class::S, true, &[])
     }
 
     pub(super) fn on_outcome(
@@ -92,10 +96,12 @@ impl Session {
             Outcome::Full | Outcome::Unreachable => {
                 self.failing.insert(host, ctx.now.after(FAILING));
             }
+            // There is one stamp for a HELLO: should the host have lied, the same bytes are good tomorrow.
+            Outcome::Spent | Outcome::Refused if flight.kind == FlightKind::Hello => {}
             Outcome::Spent | Outcome::Refused => {
                 flight.copies.remove(at);
                 out.delete(RowKey::Copy(deposit.flight, deposit.copy));
-                self.state.wallet.refused(mailbox);
+                self.state.wallet.refused(mailbox, ctx.now);
                 out.changed();
                 self.suspect(ctx.now, outcome);
             }
@@ -103,7 +109,7 @@ impl Session {
         // Copies that went together fail together: the last of them says when to go on.
         let flight = &self.state.flights[index];
         if !flight.unresolved().any(|copy| self.in_air(flight, copy.number)) {
-            self.schedule(ctx, index, rng);
+            self.schedule(ctx, index, outcome, rng);
         }
         out.noted();
     }
@@ -114,8 +120,7 @@ impl Session {
             return self.state.live.is_some().then_some(flight.next_try);
         }
         let waiting = flight.unresolved().any(|copy| !self.in_air(flight, copy.number));
-        let lost = flight.copies.is_empty();
-        let retry = (waiting || lost || flight.want_other).then_some(flight.next_try);
+        let retry = (waiting || is_lost(flight) || flight.want_other).then_some(flight.next_try);
         [retry, again_at(flight)].into_iter().flatten().min()
     }
 
@@ -136,8 +141,10 @@ impl Session {
     /// No R1: another mailbox if there is one that has no copy yet, and the bytes that are not known to have arrived.
     fn try_again(&mut self, ctx: &Context<'_>, index: usize, out: &mut Out, rng: &mut impl CryptoRng) {
         let flight = self.state.flights[index].clone();
-        if flight.want_other || flight.copies.is_empty() {
-            self.place(ctx, index, &flight.hosts(), out, rng);
+        let lost = is_lost(&flight);
+        let placed = (flight.want_other || lost) && self.place(ctx, index, &flight.hosts(), out, rng);
+        if lost && !placed {
+            self.place(ctx, index, &[], out, rng);
         }
         for copy in flight.unresolved().filter(|copy| !self.in_air(&flight, copy.number)) {
             let row = out.row(ctx.rows, RowKey::Copy(flight.id, copy.number));
@@ -200,17 +207,19 @@ impl Session {
     }
 
     /// When to try again after a failure.
-    fn schedule(&mut self, ctx: &Context<'_>, index: usize, rng: &mut impl CryptoRng) {
+    fn schedule(&mut self, ctx: &Context<'_>, index: usize, outcome: Outcome, rng: &mut impl CryptoRng) {
         let hosts = self.state.flights[index].hosts();
         let (class, essential) = (self.state.flights[index].class, self.state.flights[index].essential);
         let other = match self.state.flights[index].kind {
             FlightKind::Hello => self.state.wallet.recovery().iter().any(|stamp| !hosts.contains(&stamp.host)),
-            _ => self.has_stamp(class, essential, &hosts),
+            _ => self.has_stamp(ctx.now, class, essential, &hosts),
         };
         let flight = &mut self.state.flights[index];
         let untouched = flight.failures == 0 && other;
-        flight.want_other = other && (untouched || flight.copies.is_empty());
-        flight.next_try = if flight.want_other { ctx.now } else { ctx.now.after(backoff(flight.failures, rng)) };
+        flight.want_other = other && (untouched || is_lost(flight));
+        let refused = flight.kind == FlightKind::Hello && matches!(outcome, Outcome::Spent | Outcome::Refused);
+        let wait = if refused { DAY } else { backoff(flight.failures, rng) };
+        flight.next_try = if flight.want_other { ctx.now } else { ctx.now.after(wait) };
         flight.failures = flight.failures.saturating_add(1);
     }
 
@@ -249,6 +258,11 @@ impl Session {
     }
 }
 
+/// No envelope of it is at a host that has not had its time, nor on its way: each was refused, or lay there long and in vain.
+fn is_lost(flight: &Flight) -> bool {
+    flight.stored.is_none() && flight.unresolved().next().is_none()
+}
+
 /// When a flight that lies at a host is sealed again.
 fn again_at(flight: &Flight) -> Option<UnixMillis> {
     if flight.kind == FlightKind::Hello && flight.again > 0 {
@@ -258,7 +272,9 @@ fn again_at(flight: &Flight) -> Option<UnixMillis> {
     if flight.hole {
         return Some(stored.after(HOLE));
     }
-    AGAIN.get(usize::from(flight.again)).map(|span| stored.after(*span))
+    // As long as the peer is heard the link does not sleep, and the last span comes again and again.
+    let span = AGAIN.get(usize::from(flight.again)).or(AGAIN.last())?;
+    Some(stored.after(*span))
 }
 
 /// 1, 2, 4 ... 60 minutes, a quarter more or less.
@@ -277,6 +293,8 @@ const DORMANT: Duration = days(30);
 /// After acknowledgements that no host took.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// Between two tries of a HELLO that a host refused.
+const DAY: Duration = days(1);
 /// How long other hosts are tried first.
 const FAILING: Duration = Duration::from_secs(600);
 /// A link is in use while something went over it within this time. Others cost nothing.

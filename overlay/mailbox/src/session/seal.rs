@@ -19,6 +19,7 @@ use crate::{
     host_key::HostKey,
     item::VOID,
     stamp::{Class, Stamp},
+    time::UnixMillis,
 };
 
 impl Session {
@@ -184,7 +185,7 @@ impl Session {
     ) -> Option<Stamp> {
         let avoid = self.avoided(ctx);
         let reserve = if essential { 0 } else { usize::from(RESERVE) };
-        let choice = Choice { class, reserve, avoid: &avoid, never };
+        let choice = Choice { now: ctx.now, class, reserve, avoid: &avoid, never };
         let stamp = self.state.wallet.take(choice);
         // Without a small one, a large one does: some stay for what needs them, and for what must go.
         let large = class == Class::S && self.state.wallet.credit(Class::L) > large_reserve(essential);
@@ -192,9 +193,9 @@ impl Session {
     }
 
     /// Whether `stamp` would find one of this size.
-    pub(super) fn has_stamp(&self, class: Class, essential: bool, never: &[HostKey]) -> bool {
+    pub(super) fn has_stamp(&self, now: UnixMillis, class: Class, essential: bool, never: &[HostKey]) -> bool {
         let reserve = if essential { 0 } else { usize::from(RESERVE) };
-        let choice = Choice { class, reserve, avoid: &[], never };
+        let choice = Choice { now, class, reserve, avoid: &[], never };
         let large = class == Class::S && self.state.wallet.credit(Class::L) > large_reserve(essential);
         self.state.wallet.has(choice) || large && self.state.wallet.has(Choice { class: Class::L, ..choice })
     }

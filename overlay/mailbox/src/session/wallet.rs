@@ -1,11 +1,14 @@
 //! The stamps that the peer gave us: for each of its mailboxes, and one for each of its recovery mailboxes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     frame::{Grant, MAX_USED},
     host_key::HostKey,
     stamp::{Class, MailboxId, Stamp, StampBatch},
+    time::UnixMillis,
 };
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ struct Purse {
     taken: (u16, u16),
     /// Stamps that the host refused one after the other.
     refused: u8,
+    /// It refused too many: another is not tried before. The mailbox is closed, or the host lies.
+    #[serde(default)]
+    shut: Option<UnixMillis>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -37,6 +43,7 @@ struct Held {
 /// Which stamp is looked for.
 #[derive(Clone, Copy)]
 pub(super) struct Choice<'a> {
+    pub(super) now: UnixMillis,
     pub(super) class: Class,
     /// How many small stamps of a host have to remain.
     pub(super) reserve: usize,
@@ -59,7 +66,14 @@ impl Wallet {
         }
         let mailbox = grant.batch.mailbox();
         if !self.purses.iter().any(|purse| purse.mailbox == mailbox) {
-            self.purses.push(Purse { host: grant.host, mailbox, batches: Vec::new(), taken: (0, 0), refused: 0 });
+            self.purses.push(Purse {
+                host: grant.host,
+                mailbox,
+                batches: Vec::new(),
+                taken: (0, 0),
+                refused: 0,
+                shut: None,
+            });
             if self.purses.len() > MAX_MAILBOXES {
                 self.purses.remove(0);
             }
@@ -79,6 +93,16 @@ impl Wallet {
     /// All stamps of this size, whatever they may be used for.
     pub(super) fn credit(&self, class: Class) -> usize {
         self.purses.iter().map(|purse| purse.count(class)).sum()
+    }
+
+    /// Whether no stamp of any size can be used now: there is none, or hosts refuse all that are left.
+    pub(super) fn is_empty(&self, now: UnixMillis) -> bool {
+        !self.purses.iter().any(|purse| purse.is_open(now) && purse.count(Class::S) + purse.count(Class::L) > 0)
+    }
+
+    /// When the first mailbox that was given up for a while is tried again.
+    pub(super) fn opens(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.purses.iter().filter_map(|purse| purse.shut).filter(|until| now < *until).min()
     }
 
     /// Whether the peer has ever given any.
@@ -126,18 +150,22 @@ impl Wallet {
         self.purses.clear();
     }
 
-    /// The host refused a stamp that should have been good. After the second in a row the mailbox is given up.
-    pub(super) fn refused(&mut self, mailbox: MailboxId) {
+    /// The host refused a stamp that should have been good. After the second in a row the mailbox is left alone for a day: if it is
+    /// closed, that costs a stamp a day which is good for nothing else; if the host lied, its other stamps are as good as ever.
+    pub(super) fn refused(&mut self, mailbox: MailboxId, now: UnixMillis) {
         if let Some(purse) = self.purses.iter_mut().find(|purse| purse.mailbox == mailbox) {
             purse.refused = purse.refused.saturating_add(1);
+            if purse.refused >= MAX_REFUSED {
+                purse.shut = Some(now.after(SHUT));
+            }
         }
-        self.purses.retain(|purse| purse.refused < MAX_REFUSED);
     }
 
     /// The host took one.
     pub(super) fn stored(&mut self, mailbox: MailboxId) {
         if let Some(purse) = self.purses.iter_mut().find(|purse| purse.mailbox == mailbox) {
             purse.refused = 0;
+            purse.shut = None;
         }
     }
 
@@ -146,9 +174,10 @@ impl Wallet {
         let rank = |host: &HostKey| choice.avoid.iter().position(|avoided| avoided == host).map_or(0, |at| at + 1);
         let reserve = if choice.class == Class::S { choice.reserve } else { 0 };
         let fits = |purse: &Purse| {
-            let of_host = self.purses.iter().filter(|other| other.host == purse.host);
+            let of_host = self.purses.iter().filter(|other| other.host == purse.host && other.is_open(choice.now));
             let left: usize = of_host.map(|other| other.count(choice.class)).sum();
-            purse.count(choice.class) > 0 && left > reserve && !choice.never.contains(&purse.host)
+            let usable = purse.is_open(choice.now) && purse.count(choice.class) > 0;
+            usable && left > reserve && !choice.never.contains(&purse.host)
         };
         let mut best: Option<(usize, usize)> = None;
         for (index, purse) in self.purses.iter().enumerate().filter(|(_, purse)| fits(purse)) {
@@ -162,6 +191,10 @@ impl Wallet {
 }
 
 impl Purse {
+    fn is_open(&self, now: UnixMillis) -> bool {
+        self.shut.is_none_or(|until| now >= until)
+    }
+
     fn count(&self, class: Class) -> usize {
         let of_class = self.batches.iter().filter(|held| held.batch.class() == class);
         of_class.map(|held| held.batch.len() - usize::from(held.used).min(held.batch.len())).sum()
@@ -176,3 +209,5 @@ const MAX_RECOVERY: usize = 4;
 const MAX_STAMPS: usize = 64;
 /// Refusals in a row.
 const MAX_REFUSED: u8 = 2;
+/// How long a mailbox is left alone after them.
+const SHUT: Duration = Duration::from_secs(86_400);

@@ -1,7 +1,7 @@
 //! Two nodes with sessions, and hosts between them that keep, lose, repeat, reorder and forget: both ends in one value, virtual
 //! time. Every node commits before anything leaves; it can be killed between any two effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millpond_mailbox::{
     deposit::Deposit,
@@ -37,6 +37,10 @@ pub struct Host {
     /// Takes everything, says STORED, keeps nothing.
     pub lies: bool,
     pub full: bool,
+    /// Takes what is for these mailboxes, says STORED, keeps nothing.
+    pub swallows: BTreeSet<MailboxId>,
+    /// Says this to every deposit and keeps none.
+    pub says: Option<Outcome>,
     pub puts: usize,
 }
 
@@ -49,6 +53,8 @@ impl Host {
             down: false,
             lies: false,
             full: false,
+            swallows: BTreeSet::new(),
+            says: None,
             puts: 0,
         }
     }
@@ -60,6 +66,9 @@ impl Host {
         let deposit = Deposit::parse(&bytes.to_vec().into()).expect("a deposit of the right size");
         assert!(deposit.is_signed_for(&self.key), "signed for another host");
         self.puts += 1;
+        if let Some(said) = self.says {
+            return said;
+        }
         let key = (deposit.header().mailbox(), deposit.header().serial());
         let digest = deposit.digest().0;
         match self.spent.get(&key) {
@@ -72,7 +81,7 @@ impl Host {
             return Outcome::Full;
         }
         self.spent.insert(key, digest);
-        if !self.lies {
+        if !self.lies && !self.swallows.contains(&key.0) {
             mailbox.push(deposit);
         }
         Outcome::Stored

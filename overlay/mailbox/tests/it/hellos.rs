@@ -2,7 +2,7 @@
 
 use millpond_mailbox::{
     item::Item,
-    session::{Backup, Fault, MapRows, Notice, Session},
+    session::{Backup, Fault, MapRows, Notice, Outcome, Session},
 };
 
 use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, Side, World};
@@ -222,4 +222,46 @@ fn at_most_one_hello_a_day_is_made() {
     world.run(20 * DAY_MS);
     let puts: usize = world.hosts.iter().map(|host| host.puts).sum();
     assert!(puts <= before + 2, "the same HELLO once more, through the other recovery mailbox");
+}
+
+#[test]
+fn a_second_hello_within_a_day_is_not_taken_and_the_next_day_it_is() {
+    let mut world = World::new(81);
+    world.run(DAY_MS);
+    let restored =
+        |world: &World| world.sides[BOB].notices.iter().filter(|notice| **notice == Notice::Restored).count();
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.run(2 * HOUR_MS);
+    assert_eq!(restored(&world), 1);
+    let newer = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, newer);
+    world.run(6 * HOUR_MS);
+    assert!(world.sides[BOB].saw(Notice::Misbehaved(Fault::Hello)));
+    assert_eq!(restored(&world), 1, "one a day");
+    world.run(2 * DAY_MS);
+    assert_eq!(restored(&world), 2);
+}
+
+#[test]
+fn whoever_was_set_back_twice_in_a_day_says_its_second_hello_on_the_next() {
+    let mut world = World::new(82);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.run(2 * HOUR_MS);
+    let said = |world: &World| world.sides[ALICE].notices.iter().filter(|notice| **notice == Notice::Restoring).count();
+    assert_eq!(said(&world), 1);
+    // The next stamp is one that was used before: a sign that the database was set back.
+    world.hosts.iter_mut().for_each(|host| host.says = Some(Outcome::Spent));
+    world.sides[ALICE].offer(item("under a used stamp"));
+    let now = world.now;
+    world.sides[ALICE].slot(now);
+    world.deliver(ALICE);
+    world.hosts.iter_mut().for_each(|host| host.says = None);
+    world.run(20 * HOUR_MS);
+    assert_eq!(said(&world), 1, "the day is not over");
+    world.run(DAY_MS);
+    assert_eq!(said(&world), 2);
+    assert_eq!(has(&world, BOB, "under a used stamp"), 1);
 }

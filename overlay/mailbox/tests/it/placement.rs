@@ -2,7 +2,7 @@
 
 use millpond_mailbox::{
     item::Item,
-    session::{Notice, Priority},
+    session::{Notice, Outcome, Priority},
 };
 
 use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, MINUTE_MS, World};
@@ -216,4 +216,58 @@ fn large_stamps_are_taken_for_what_does_not_fit_a_small_envelope() {
     let now = world.now;
     world.sides[ALICE].slot(now);
     assert_eq!(world.sides[ALICE].session.credit(), (48, 15));
+}
+
+#[test]
+fn after_days_in_which_both_hosts_refuse_good_stamps_everything_goes_through() {
+    for (seed, days) in [(11, 1), (12, 5), (13, 12)] {
+        let mut world = World::new(seed);
+        world.hosts.iter_mut().for_each(|host| host.says = Some(Outcome::Refused));
+        for n in 0..days * 4 {
+            world.sides[ALICE].offer(item(n));
+            world.sides[BOB].offer(item(n));
+            world.run(DAY_MS / 4);
+        }
+        world.hosts.iter_mut().for_each(|host| host.says = None);
+        world.run(4 * DAY_MS);
+        for side in [ALICE, BOB] {
+            let left = world.sides[side].outbox.len();
+            assert_eq!(left, 0, "{left} of {} are left after {days} days of refusals", days * 4);
+            // What was not acknowledged goes again after a HELLO: the node knows it by its id.
+            let arrived: std::collections::BTreeSet<_> = world.sides[1 - side].bodies().into_iter().collect();
+            assert_eq!(arrived.len(), days * 4);
+        }
+    }
+}
+
+#[test]
+fn a_mailbox_that_refuses_costs_a_stamp_a_day_and_the_other_one_carries() {
+    let mut world = World::new(14);
+    world.hosts[0].says = Some(Outcome::Refused);
+    for n in 0..20 {
+        world.sides[ALICE].offer(item(n));
+        world.run(DAY_MS / 2);
+    }
+    assert_eq!(world.sides[BOB].delivered.len(), 20);
+    let refused = world.hosts[0].puts;
+    // Without the pause each of the twenty items and acknowledgements would try there first.
+    assert!((20..60).contains(&refused), "{refused} deposits were refused in ten days");
+    assert!(!world.sides[ALICE].saw(Notice::Restoring), "no HELLO while there is another way");
+}
+
+#[test]
+fn what_was_swallowed_five_times_goes_again_as_long_as_the_peer_is_heard() {
+    let mut world = World::new(16);
+    let of_bob: Vec<_> = world.sides[BOB].own().iter().map(|own| own.id).collect();
+    world.hosts.iter_mut().for_each(|host| host.swallows.extend(&of_bob));
+    world.sides[ALICE].offer(item(0));
+    for n in 0..17 {
+        world.sides[BOB].offer(item(n));
+        world.run(DAY_MS);
+    }
+    assert!(world.sides[BOB].delivered.is_empty() && !world.sides[ALICE].session.is_dormant());
+    world.hosts.iter_mut().for_each(|host| host.swallows.clear());
+    world.run(10 * DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+    assert!(world.sides.iter().all(|side| side.outbox.is_empty()));
 }

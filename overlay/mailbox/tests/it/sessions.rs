@@ -301,3 +301,27 @@ fn a_revoked_peer_sees_stored_and_nothing_more() {
     assert_once(&world, BOB, &[transaction("before")]);
     assert!(world.sides[ALICE].session.is_dormant(), "to the peer it looks like silence");
 }
+
+#[test]
+fn a_frame_that_comes_twice_is_known_before_it_is_opened_and_is_not_asked_for_again() {
+    let mut world = World::new(30);
+    world.sides[BOB].awake = false;
+    // Stored and not confirmed: each frame goes to both hosts.
+    world.lose_answer = 1_000;
+    for n in 0..6 {
+        world.sides[ALICE].offer(transaction(&format!("twice {n}")));
+        world.run(2 * MINUTE_MS);
+    }
+    let lying: usize = world.hosts.iter().flat_map(|host| host.boxes.values()).map(Vec::len).sum();
+    assert_eq!(lying, 12);
+    world.lose_answer = 0;
+    world.sides[BOB].awake = true;
+    world.run(HOUR_MS);
+    let before: usize = world.hosts.iter().map(|host| host.puts).sum();
+    world.run(2 * DAY_MS);
+    let after: usize = world.hosts.iter().map(|host| host.puts).sum();
+    assert_eq!(world.sides[BOB].delivered.len(), 6);
+    assert_eq!(world.sides[ALICE].session.unacknowledged(), 0);
+    assert_eq!(world.sides[ALICE].session.frames(), 6, "nothing was encrypted anew");
+    assert_eq!(before, after, "and nothing goes to hosts any more");
+}
