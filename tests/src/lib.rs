@@ -1,1 +1,3 @@
-//! End-to-end harness, scenarios, interop and benches.
+//! End-to-end harness, scenarios, simulation, interop and benches.
+
+pub mod sim;

@@ -1,0 +1,93 @@
+//! Some seeds of the simulator. A seed that fails is kept here, with what was wrong.
+
+use millpond_tests::sim::{
+    plan::{Faults, HOUR, MINUTE, Plan, SECOND},
+    run::run,
+};
+
+fn holds(plan: Plan) {
+    let report = run(plan, false);
+    assert!(report.faults.is_empty(), "seed {}: {:#?}\n{:?}", report.seed, report.faults, report.stats);
+}
+
+/// Six nodes with these faults and no others.
+fn with(seed: u64, faults: Faults) -> Plan {
+    Plan { faults: Faults { delay: 2 * SECOND, ..faults }, days: 8, bursts: 3, ..Plan::of_seed(seed, 6, 3) }
+}
+
+#[test]
+fn everything_accepted_is_everywhere_once_after_the_network_heals() {
+    for seed in 0..4 {
+        holds(Plan::of_seed(seed, 6, 3));
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_another() {
+    let digest = |seed| run(Plan::of_seed(seed, 5, 3), false).digest;
+    let first = digest(100);
+    assert_eq!(first, digest(100));
+    assert_ne!(first, digest(101));
+}
+
+#[test]
+fn a_flood_of_events_with_kills_at_random_loses_and_doubles_none() {
+    holds(Plan::flood(1, 400));
+}
+
+#[test]
+fn a_byzantine_host_costs_nothing_while_the_other_one_lives() {
+    for seed in 200..202 {
+        holds(with(seed, Faults { byzantine_host: true, ..Faults::default() }));
+    }
+}
+
+#[test]
+fn a_byzantine_member_who_passes_nothing_on_and_lies_about_the_room_is_put_right_by_the_others() {
+    for seed in 210..212 {
+        let faults =
+            Faults { byzantine_member: true, newcomer: true, introductions: true, meetings: 2, ..Faults::default() };
+        holds(with(seed, faults));
+    }
+}
+
+#[test]
+fn kills_between_any_two_steps_and_failing_commits_lose_and_double_nothing() {
+    for (seed, lazy) in [(220, false), (221, true)] {
+        holds(with(seed, Faults { kill: 40, disk: 100, lazy, ..Faults::default() }));
+    }
+}
+
+#[test]
+fn loss_repetition_and_long_delays_in_partitions_lose_and_double_nothing() {
+    let faults = Faults {
+        lose: 200,
+        lose_answer: 200,
+        repeat: 200,
+        deaf: 300,
+        partitions: 4,
+        host_down: 3,
+        ..Faults::default()
+    };
+    holds(Plan { faults: Faults { delay: 20 * MINUTE, ..faults.clone() }, ..with(230, Faults::default()) });
+    holds(with(231, Faults { skew: 9 * HOUR, ..faults }));
+}
+
+#[test]
+fn a_host_that_loses_everything_takes_nothing_away() {
+    holds(with(240, Faults { wipes: 1, byzantine_host: true, ..Faults::default() }));
+}
+
+#[test]
+fn a_node_that_was_away_for_thirty_or_sixty_days_gets_everything() {
+    for (seed, days) in [(250, 30), (251, 60)] {
+        holds(Plan { days: days + 6, ..with(seed, Faults { away: vec![days], ..Faults::default() }) });
+    }
+}
+
+#[test]
+fn a_node_that_is_set_up_again_from_an_old_backup_gets_everything() {
+    for seed in 260..263 {
+        holds(with(seed, Faults { restores: 1, ..Faults::default() }));
+    }
+}

@@ -1,0 +1,295 @@
+//! One node's copy of one room: what `decide` says is written, as the node's funnel does it, into maps. The rules, the decisions and
+//! the state resolution are the real ones; only the tables are modelled.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use millpond_matrix::{
+    CheckedPdu, Pdu, PduFlags, ReadError, RoomReader, RoomRules, StateGroup, StateMap, Verdict,
+    build::{self, EventDraft, Signer},
+    decide::{Given, Placement, StateSource, decide},
+    state::{self, Resolution},
+};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, events::StateEventType};
+
+use super::people::Person;
+
+mod described;
+
+pub use described::{Snapshot, Unconfirmed};
+
+/// The room of one node.
+#[derive(Clone)]
+pub struct Room {
+    rules: &'static RoomRules,
+    room_id: OwnedRoomId,
+    events: HashMap<OwnedEventId, Arc<Pdu>>,
+    after: HashMap<OwnedEventId, StateGroup>,
+    states: Vec<Arc<StateMap>>,
+    extremities: BTreeSet<OwnedEventId>,
+    current: Option<StateGroup>,
+    /// Events that an accepted one follows.
+    followed: HashSet<OwnedEventId>,
+    /// In the order in which they were appended.
+    timeline: Vec<OwnedEventId>,
+    /// The invite by which it was entered, if it was: what was before it, nobody owes.
+    entered: Option<OwnedEventId>,
+    /// It was entered by one member's word, and nobody has confirmed it.
+    unconfirmed: Option<Unconfirmed>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in the timeline.
+    Appended,
+    /// Stored, and shown to nobody.
+    Hidden,
+    /// It was here before.
+    Duplicate,
+}
+
+impl Room {
+    /// An empty room.
+    #[must_use]
+    pub fn new(rules: &'static RoomRules, room_id: OwnedRoomId) -> Self {
+        Self {
+            rules,
+            room_id,
+            events: HashMap::new(),
+            after: HashMap::new(),
+            states: Vec::new(),
+            extremities: BTreeSet::new(),
+            current: None,
+            followed: HashSet::new(),
+            timeline: Vec::new(),
+            entered: None,
+            unconfirmed: None,
+        }
+    }
+
+    /// Builds and signs the next event.
+    ///
+    /// # Panics
+    /// If the draft is malformed.
+    #[must_use]
+    pub fn build(&self, draft: EventDraft, person: &Person) -> CheckedPdu {
+        let signer = Signer { server: &person.server, key: &person.key };
+        build::next(self, self.rules, &self.room_id, draft, &signer).expect("a well-formed draft")
+    }
+
+    /// What is to become of an event, with every state resolved that is asked for.
+    ///
+    /// # Panics
+    /// If a state that is stored cannot be resolved.
+    #[must_use]
+    pub fn verdict(&self, pdu: &CheckedPdu) -> Verdict {
+        let mut resolutions: Vec<Resolution> = Vec::new();
+        loop {
+            let given = Given { resolutions: &resolutions, ..Given::default() };
+            match decide(pdu, self, self.rules, &given).expect("memory does not fail") {
+                Verdict::Resolve(sets) => {
+                    resolutions.push(state::resolve(self, self.rules, sets, Some(pdu)).expect("a whole room"));
+                }
+                verdict => return verdict,
+            }
+        }
+    }
+
+    /// Writes a verdict that is neither `Park` nor `Resolve`.
+    ///
+    /// # Panics
+    /// On those two.
+    pub fn apply(&mut self, pdu: &CheckedPdu, verdict: &Verdict) -> Applied {
+        match verdict {
+            Verdict::Append(append) => {
+                self.place(pdu, &append.placement, verdict.flags());
+                self.extremities = append.extremities.iter().cloned().collect();
+                self.followed.extend(pdu.prev_events().iter().cloned());
+                self.timeline.push(pdu.owned_event_id());
+                if let Some(current) = &append.current {
+                    self.current = Some(self.group(&current.to, pdu.event_id()));
+                }
+                Applied::Appended
+            }
+            Verdict::SoftFail { placement, .. } | Verdict::Reject { placement, .. } => {
+                self.place(pdu, placement, verdict.flags());
+                Applied::Hidden
+            }
+            Verdict::Duplicate => Applied::Duplicate,
+            Verdict::Park(_) | Verdict::Resolve(_) => unreachable!("the caller deals with these"),
+        }
+    }
+
+    fn place(&mut self, pdu: &CheckedPdu, placement: &Placement, flags: PduFlags) {
+        let before = self.group(&placement.before, pdu.event_id());
+        let after = match &placement.sets {
+            None => before,
+            Some(key) => {
+                let mut state = StateMap::clone(&self.states[at(before)]);
+                state.insert(key.clone(), pdu.owned_event_id());
+                self.new_group(Arc::new(state))
+            }
+        };
+        self.events.insert(pdu.owned_event_id(), pdu.with_flags(flags));
+        self.after.insert(pdu.owned_event_id(), after);
+    }
+
+    fn group(&mut self, source: &StateSource, this: &EventId) -> StateGroup {
+        match source {
+            StateSource::Empty => self.new_group(Arc::default()),
+            StateSource::Group(group) => *group,
+            StateSource::Map { near: Some(near), state } if self.states[at(*near)] == *state => *near,
+            StateSource::Map { state, .. } => self.new_group(state.clone()),
+            StateSource::AfterThis => self.after[this],
+        }
+    }
+
+    fn new_group(&mut self, state: Arc<StateMap>) -> StateGroup {
+        self.states.push(state);
+        StateGroup(self.states.len() as u64 - 1)
+    }
+
+    /// The room's id.
+    #[must_use]
+    pub fn room_id(&self) -> &OwnedRoomId {
+        &self.room_id
+    }
+
+    /// Whether the event is here with its place in the DAG.
+    #[must_use]
+    pub fn has(&self, id: &EventId) -> bool {
+        self.after.contains_key(id)
+    }
+
+    /// The text of an event that is here.
+    #[must_use]
+    pub fn json(&self, id: &EventId) -> Option<&str> {
+        self.events.get(id).map(|pdu| pdu.json())
+    }
+
+    /// What is named when frontiers are compared.
+    #[must_use]
+    pub fn frontier(&self) -> Vec<OwnedEventId> {
+        self.extremities.iter().take(millpond_matrix::frontier::MAX_IDS).cloned().collect()
+    }
+
+    /// As `/backfill`: these events and what is before them, the oldest first.
+    #[must_use]
+    pub fn backfill(&self, ids: &[OwnedEventId], limit: usize) -> Vec<Arc<Pdu>> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut layer: Vec<OwnedEventId> = ids.to_vec();
+        while !layer.is_empty() && found.len() < limit {
+            let mut next = BTreeSet::new();
+            for id in layer {
+                let Some(pdu) = self.events.get(&id).filter(|_| self.has(&id)) else { continue };
+                if seen.insert(id) && found.len() < limit {
+                    next.extend(pdu.prev_events().iter().cloned());
+                    found.push(pdu.clone());
+                }
+            }
+            layer = next.into_iter().collect();
+        }
+        found.reverse();
+        found
+    }
+
+    /// The order in which events were appended.
+    #[must_use]
+    pub fn timeline(&self) -> &[OwnedEventId] {
+        &self.timeline
+    }
+
+    /// The invite by which the room was entered, if it was.
+    #[must_use]
+    pub fn entered(&self) -> Option<&OwnedEventId> {
+        self.entered.as_ref()
+    }
+
+    /// Everything that an event follows.
+    #[must_use]
+    pub fn before_event(&self, id: &EventId) -> BTreeSet<OwnedEventId> {
+        let (mut before, mut todo) = (BTreeSet::new(), vec![id.to_owned()]);
+        while let Some(id) = todo.pop() {
+            let Some(pdu) = self.events.get(&id) else { continue };
+            todo.extend(pdu.prev_events().iter().filter(|prev| before.insert((*prev).clone())).cloned());
+        }
+        before
+    }
+
+    /// What must be the same on every node.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let current = self.current.map(|group| self.states[at(group)].clone()).unwrap_or_default();
+        Outcome {
+            events: self.after.keys().cloned().collect(),
+            extremities: self.extremities.clone(),
+            current: current.iter().map(|(key, id)| (key.clone(), id.clone())).collect(),
+            rejected: self.events.values().filter(|pdu| pdu.flags().rejected).map(|pdu| pdu.owned_event_id()).collect(),
+        }
+    }
+}
+
+/// What does not depend on the order of arrival. Soft failures do: they are about the current state at that moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Everything with a place in the DAG.
+    pub events: BTreeSet<OwnedEventId>,
+    /// What nothing follows.
+    pub extremities: BTreeSet<OwnedEventId>,
+    /// The resolved state.
+    pub current: BTreeMap<(StateEventType, String), OwnedEventId>,
+    /// What the auth rules refuse.
+    pub rejected: BTreeSet<OwnedEventId>,
+}
+
+impl Outcome {
+    /// Without these events, but for the state.
+    #[must_use]
+    pub fn without(mut self, history: &BTreeSet<OwnedEventId>) -> Self {
+        self.events.retain(|id| !history.contains(id));
+        self.rejected.retain(|id| !history.contains(id));
+        self
+    }
+}
+
+impl RoomReader for Room {
+    fn pdu(&self, id: &EventId) -> Result<Option<Arc<Pdu>>, ReadError> {
+        Ok(self.events.get(id).cloned())
+    }
+
+    fn state_after(&self, id: &EventId) -> Result<Option<StateGroup>, ReadError> {
+        Ok(self.after.get(id).copied())
+    }
+
+    fn state_entry(
+        &self,
+        group: StateGroup,
+        kind: &StateEventType,
+        key: &str,
+    ) -> Result<Option<OwnedEventId>, ReadError> {
+        Ok(self.states[at(group)].get(&(kind.clone(), key.to_owned())).cloned())
+    }
+
+    fn state(&self, group: StateGroup) -> Result<Arc<StateMap>, ReadError> {
+        Ok(self.states[at(group)].clone())
+    }
+
+    fn current_state(&self) -> Result<Option<StateGroup>, ReadError> {
+        Ok(self.current)
+    }
+
+    fn extremities(&self) -> Result<Vec<OwnedEventId>, ReadError> {
+        Ok(self.extremities.iter().cloned().collect())
+    }
+
+    fn has_successors(&self, id: &EventId) -> Result<bool, ReadError> {
+        Ok(self.followed.contains(id))
+    }
+}
+
+fn at(group: StateGroup) -> usize {
+    usize::try_from(group.0).expect("groups are counted in memory")
+}
