@@ -220,6 +220,10 @@ tables! {
     KEY_DOCUMENTS: OwnedServerName => Vec<u8>;
     /// Signing keys of servers with a name in the DNS.
     SERVER_KEYS: OwnedServerName => ServerKeys;
+    /// Nodes that say they have a name in the DNS, by the names that their keys make.
+    NAMED_NODES: OwnedServerName => NamedNode;
+    /// Names in the DNS to the nodes that have proven to speak for them.
+    NODE_NAMES: OwnedServerName => OwnedServerName;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
     /// How many rows of the inbox are of a peer.

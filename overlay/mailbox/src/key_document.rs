@@ -1,9 +1,11 @@
 //! The key document of a key-form server: `/_matrix/key/v2/server` with the identity part (overlay.md, section 1).
 //!
 //! It is a standard Matrix document, signed by the signing keys that it lists, so that any Matrix verifier accepts it.
-//! `org.millpond.identity {key, generation, sig, intro_key}` makes it independent of where it came from: `sig` is the
+//! `org.millpond.identity {key, generation, sig, intro_key, server_name}` makes it independent of where it came from: `sig` is the
 //! identity key's signature over `"millpond/key-document/1" || canonical JSON` without `signatures`, `unsigned` and `sig`,
 //! and the identity key is the server name. So any member of a room may carry it.
+//!
+//! `server_name` in the identity part is the name of a node that has one in the DNS; a claim, which HTTPS proves ([`prove_named`]).
 //!
 //! `intro_key` is the X-Wing key to which introductions are sealed. It stands here, under `sig`, because a node that has no
 //! link with another one still holds the other's key document: every room member carries those of all members. `sig` is
@@ -41,6 +43,7 @@ pub struct KeyDocument {
     old_verify_keys: BTreeMap<KeyId, OldVerifyKey>,
     valid_until: UnixMillis,
     intro_key: Option<XWingPublic>,
+    claimed_name: Option<String>,
     digest: [u8; 32],
 }
 
@@ -93,6 +96,7 @@ impl KeyDocument {
             old_verify_keys: fields::old_verify_keys(object, &verify_keys)?,
             valid_until: UnixMillis(fields::integer(object, "valid_until_ts")?),
             intro_key: fields::intro_key(identity)?,
+            claimed_name: fields::claimed_name(identity)?,
             digest: Sha256::digest(identity_payload(object)?).into(),
             verify_keys,
             name,
@@ -168,6 +172,13 @@ impl KeyDocument {
     #[must_use]
     pub fn intro_key(&self) -> Option<&XWingPublic> {
         self.intro_key.as_ref()
+    }
+
+    /// The name in the DNS that the node says its users have. It is believed when [`prove_named`] gives this node for the
+    /// document that HTTPS brings from there.
+    #[must_use]
+    pub fn claimed_name(&self) -> Option<&str> {
+        self.claimed_name.as_deref()
     }
 }
 

@@ -35,6 +35,20 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("the key document of {server} does not prove itself")
         });
     }
+    for row in view.scan(tables::NODE_NAMES, ())? {
+        let (server, node) = row?;
+        let named = view.get(tables::NAMED_NODES, &node)?;
+        report.expect(named.is_some_and(|named| named.is_proven() && named.server_name == server), || {
+            format!("{server} is taken for a node that has not proven that name")
+        });
+    }
+    for row in view.scan(tables::NAMED_NODES, ())? {
+        let (node, named) = row?;
+        let holder = view.get(tables::NODE_NAMES, &named.server_name)?;
+        report.expect(!named.is_proven() || holder.as_ref() == Some(&node), || {
+            format!("{node} has proven to be {}, which is taken for another node", named.server_name)
+        });
+    }
     for row in view.scan(tables::TO_DEVICE_SEEN, ())? {
         let ((origin, id), number) = row?;
         let logged = view.get(tables::TO_DEVICE_SEEN_LOG, (&origin, number))?;

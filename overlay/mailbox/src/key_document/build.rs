@@ -32,16 +32,30 @@ impl KeyDocument {
     /// # Errors
     /// If the result would not pass `verify`: no current key, too many keys, generation 0.
     pub fn build(identity: &IdentityKey, keys: &DocumentKeys<'_>) -> Result<Self, KeyDocumentError> {
-        let bytes = signed(identity, keys, identity.name().as_str(), VALID_UNTIL_SUPERSEDED_MS)?;
+        let bytes = signed(identity, keys, (identity.name().as_str(), None), VALID_UNTIL_SUPERSEDED_MS)?;
+        Self::verify(&bytes)
+    }
+
+    /// As [`KeyDocument::build`], for a node with a name in the DNS: contacts learn here which name to look for, and believe
+    /// it when the key document at that name shows this identity.
+    ///
+    /// # Errors
+    /// Also if the name is too long to be one.
+    pub fn build_claiming(
+        identity: &IdentityKey,
+        keys: &DocumentKeys<'_>,
+        dns_name: &str,
+    ) -> Result<Self, KeyDocumentError> {
+        let bytes = signed(identity, keys, (identity.name().as_str(), Some(dns_name)), VALID_UNTIL_SUPERSEDED_MS)?;
         Self::verify(&bytes)
     }
 }
 
-/// The document under any server name.
+/// The document under any server name, and the name that it claims beside it.
 pub(super) fn signed(
     identity: &IdentityKey,
     keys: &DocumentKeys<'_>,
-    server_name: &str,
+    (server_name, claimed): (&str, Option<&str>),
     valid_until_ms: u64,
 ) -> Result<Vec<u8>, KeyDocumentError> {
     let mut document = Map::new();
@@ -49,7 +63,7 @@ pub(super) fn signed(
     document.insert("valid_until_ts".into(), valid_until_ms.into());
     document.insert("verify_keys".into(), current_keys(keys));
     document.insert("old_verify_keys".into(), old_keys(keys));
-    document.insert(IDENTITY.into(), identity_part(identity, keys));
+    document.insert(IDENTITY.into(), identity_part(identity, keys, claimed));
 
     // 1. The identity key signs the content, 2. the signing keys sign content and identity part.
     let signature = identity.sign(labels::KEY_DOCUMENT, &identity_payload(&document)?);
@@ -64,13 +78,16 @@ pub(super) fn signed(
     crate::canonical_json::encode(&document).map_err(super::json)
 }
 
-fn identity_part(identity: &IdentityKey, keys: &DocumentKeys<'_>) -> Value {
+fn identity_part(identity: &IdentityKey, keys: &DocumentKeys<'_>, claimed: Option<&str>) -> Value {
     let mut part = json!({
         "key": BASE64_NOPAD.encode(identity.public().as_bytes()),
         "generation": keys.generation.0,
     });
     if let Some(key) = keys.intro_key {
         part["intro_key"] = BASE64_NOPAD.encode(&key.to_bytes()).into();
+    }
+    if let Some(name) = claimed {
+        part["server_name"] = name.into();
     }
     part
 }

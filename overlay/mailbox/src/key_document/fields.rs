@@ -83,6 +83,17 @@ pub(super) fn intro_key(identity: &Map<String, Value>) -> Result<Option<XWingPub
     XWingPublic::from_bytes(&bytes).map(Some).map_err(|_| wrong)
 }
 
+/// The name in the DNS that a node says it has. Whether it is one is seen when the name is looked for.
+pub(super) fn claimed_name(identity: &Map<String, Value>) -> Result<Option<String>, KeyDocumentError> {
+    let wrong = KeyDocumentError::Field { field: "server_name of the identity part" };
+    let Some(value) = identity.get("server_name") else {
+        return Ok(None);
+    };
+    let is_name =
+        |text: &&str| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    value.as_str().filter(is_name).map(|text| Some(text.to_owned())).ok_or(wrong)
+}
+
 fn verify_key(field: &'static str, id: &str, entry: &Value) -> Result<(KeyId, VerifyKey), KeyDocumentError> {
     let parsed = KeyId::parse(id).map_err(|_| KeyDocumentError::field(field))?;
     let entry = entry.as_object().ok_or(KeyDocumentError::field(field))?;
@@ -94,3 +105,5 @@ fn verify_key(field: &'static str, id: &str, entry: &Value) -> Result<(KeyId, Ve
 /// One per device of the user.
 const MAX_CURRENT_KEYS: usize = 16;
 const MAX_OLD_KEYS: usize = 64;
+/// Bytes of a server name (Matrix appendices, "Server Name": 230, with room for a port).
+const MAX_NAME: usize = 255;

@@ -22,7 +22,7 @@ pub fn build_named(
     server_name: &str,
     valid_until: UnixMillis,
 ) -> Result<Vec<u8>, KeyDocumentError> {
-    build::signed(identity, keys, server_name, valid_until.0)
+    build::signed(identity, keys, (server_name, None), valid_until.0)
 }
 
 /// Reads the identity that a DNS-named document shows, and checks every signature of it. Where the document came from is

@@ -155,3 +155,22 @@ fn several_devices_and_old_keys_are_listed() {
     let none = DocumentKeys { generation: Generation(3), current: &[], old: &BTreeMap::new(), intro_key: None };
     KeyDocument::build(&alice.identity, &none).expect_err("no current key");
 }
+
+#[test]
+fn a_name_of_the_dns_is_claimed_under_the_identity_signature() {
+    let alice = Node::new(1);
+    let keys = DocumentKeys {
+        generation: Generation::FIRST,
+        current: &[&SigningKey::from_seed(Generation::FIRST, &[7; 32])],
+        old: &BTreeMap::new(),
+        intro_key: None,
+    };
+    let document = KeyDocument::build_claiming(&alice.identity, &keys, "pond.example:8448").expect("a document");
+    assert_eq!(document.claimed_name(), Some("pond.example:8448"));
+    assert_eq!(alice.document.claimed_name(), None);
+    let mut altered = parsed(&document);
+    altered["org.millpond.identity"]["server_name"] = json!("other.example");
+    assert!(matches!(verify(&altered), Err(KeyDocumentError::IdentitySignature)));
+    assert!(KeyDocument::build_claiming(&alice.identity, &keys, &"x".repeat(256)).is_err());
+    assert!(KeyDocument::build_claiming(&alice.identity, &keys, "pond example").is_err());
+}
