@@ -42,6 +42,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(send::handler);
     spaces::routes(routes);
     routes.add(third_party::handler);
+    routes.add(third_party::on_bind);
 }
 
 /// Registers what anybody may know.

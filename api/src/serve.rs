@@ -71,6 +71,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// [`Error::Listener`] when a loop died of a bug.
 pub async fn serve(node: NodeHandle, listeners: Vec<Listener>, stop: CancellationToken) -> Result<(), Error> {
     let (app, for_peers) = (App::new(node.clone()), App::for_peers(node.clone()));
+    let names = node.peers.clone();
     let for_classic = App::for_classic(node);
     let of_classic =
         |tls, per_address| Door { app: for_classic.clone(), tls, head: CLASSIC_HEADER_TIMEOUT, per_address };
@@ -88,7 +89,9 @@ pub async fn serve(node: NodeHandle, listeners: Vec<Listener>, stop: Cancellatio
             Listener::Proxied(listener) => {
                 loops.spawn(accept(listener, of_classic(None, MAX_CONNECTIONS), stop.clone()))
             }
-            Listener::Peers(arrivals) => loops.spawn(peers::accept(arrivals, for_peers.clone(), stop.clone())),
+            Listener::Peers(arrivals) => {
+                loops.spawn(peers::accept(arrivals, (for_peers.clone(), names.clone()), stop.clone()))
+            }
         };
     }
     while let Some(ended) = loops.join_next().await {

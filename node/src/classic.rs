@@ -35,7 +35,7 @@ mod well_known;
 
 pub use self::{
     inbound::{Caller, Claim},
-    outgoing::{Outgoing, Question},
+    outgoing::{About, Outgoing, Question},
     ring::KeyRing,
     sendable::{AnyPdu, ClassicRoom, OverlayRoom, Sendable},
 };
@@ -165,16 +165,14 @@ impl Classic {
         self.address(to, request, patience).await
     }
 
-    /// Finds out where a server is and puts that into the request.
+    /// Finds out where a server is and puts that into the request. Nodes without classic federation come here for one thing:
+    /// the key documents of nodes with a name in the DNS that are in overlay rooms with them.
     async fn address(
         &self,
         to: &ServerName,
         mut request: Request<Bytes>,
         patience: Duration,
     ) -> Result<(Egress, Request<Bytes>), ClassicError> {
-        if !self.is_on() {
-            return Err(ClassicError::Off);
-        }
         let target = tokio::time::timeout(patience, self.0.discovery.find(to));
         let target = target.await.map_err(|_| EgressError::TimedOut)??;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -1,17 +1,18 @@
 //! The node's settings. The daemon reads them from flags, environment and file; here they are values.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub use millpond_mailbox::schedule::Mode as MailMode;
-/// A server's name, for those who read settings.
-pub use ruma::OwnedServerName as ServerName;
+/// Names, for those who read settings.
+pub use ruma::{OwnedRoomId as RoomId, OwnedServerName as ServerName};
 use ruma::{
-    OwnedServerName, OwnedUserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId,
     api::client::discovery::discover_support::{Contact, ContactRole},
 };
 
 mod blocked;
 
+pub(crate) use blocked::glob;
 pub use blocked::{Blocked, Pattern};
 
 /// Who may make an account through the client API.
@@ -61,6 +62,8 @@ pub struct Config {
     pub egress: crate::egress::Settings,
     /// Servers and users that are kept out.
     pub blocked: Blocked,
+    /// Rooms whose moderation policy rules apply here.
+    pub policy_lists: Vec<OwnedRoomId>,
     /// Classic HTTPS federation; none for nodes that are named by their key.
     pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
@@ -121,12 +124,28 @@ pub struct Classic {
     pub notaries: Vec<OwnedServerName>,
     /// New rooms are overlay rooms unless the client asks for a classic one.
     pub overlay_by_default: bool,
+    /// The longest time between two attempts to reach a server that does not answer.
+    pub longest_wait: Duration,
+    /// Where the certificate of the TLS door comes from, unless the owner brings it.
+    pub acme: Option<Acme>,
+}
+
+/// Certificates from an ACME server (RFC 8555), whose terms the owner has agreed to.
+#[derive(Clone, Debug)]
+pub struct Acme {
+    /// The URL of its directory.
+    pub directory: String,
+    /// An e-mail address that it may write to.
+    pub contact: Option<String>,
+    /// The name that the certificate is for: that of the node, or the host to which its `.well-known` delegates.
+    pub name: String,
 }
 
 impl Classic {
     /// Federation under this name, with nothing else set.
     pub fn new(server_name: OwnedServerName) -> Self {
-        Self { server_name, delegate: None, notaries: Vec::new(), overlay_by_default: false }
+        let longest_wait = Duration::from_secs(3600);
+        Self { server_name, delegate: None, notaries: Vec::new(), overlay_by_default: false, longest_wait, acme: None }
     }
 }
 
@@ -161,6 +180,7 @@ impl Config {
             url_previews: false,
             egress: Default::default(),
             blocked: Blocked::default(),
+            policy_lists: Vec::new(),
             classic: None,
             turn: None,
             livekit: Vec::new(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use millpond_store::{Position, Store};
 
-use crate::{clock::Clock, config::Config, egress::Egress, identity::Identity, moments::Moments, notify::Notifier};
+use crate::{
+    clock::Clock, config::Config, egress::Egress, guard::Guard, identity::Identity, moments::Moments, notify::Notifier,
+};
 
 /// Shared by all services; cloning is cheap.
 #[derive(Clone)]
@@ -18,13 +20,15 @@ struct Inner {
     config: Config,
     egress: Egress,
     moments: Moments,
+    guard: Guard,
 }
 
 impl Core {
     /// Puts the parts together.
     pub fn new(store: Store, identity: Identity, notifier: Notifier, clock: Clock, config: Config) -> Self {
         let (egress, moments) = (Egress::new(config.egress.clone()), Moments::since(clock.now_ms()));
-        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress, moments }))
+        let guard = Guard::new(config.blocked.clone(), config.policy_lists.clone());
+        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress, moments, guard }))
     }
 
     /// The database.
@@ -60,6 +64,11 @@ impl Core {
     /// Serials of what is in memory only.
     pub(crate) fn moments(&self) -> &Moments {
         &self.0.moments
+    }
+
+    /// Who is kept out.
+    pub fn guard(&self) -> &Guard {
+        &self.0.guard
     }
 
     /// The newest committed state.

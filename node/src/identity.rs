@@ -67,7 +67,7 @@ impl Identity {
         intro_secret: XWingSecret,
         dns_name: Option<OwnedServerName>,
     ) -> Result<Self, KeyFileError> {
-        let key_document = files::document(&identity_key, &signing, &intro_secret)?;
+        let key_document = files::document(&identity_key, &signing, &intro_secret, dns_name.as_deref())?;
         let name = key_document.name().as_str();
         let key_name = || OwnedServerName::try_from(name).expect("56 base32 characters and .onion are a server name");
         let server_name = dns_name.unwrap_or_else(key_name);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Core, Error,
     links::Links,
-    peers::{Peers, is_linked},
+    peers::{Peers, is_linked, node_of},
 };
 
 /// Asks for introductions. Cloning is cheap.
@@ -155,7 +155,7 @@ impl Introductions {
             return Ok(false);
         }
         let Some(document) = self.peers.document(to)? else { return Ok(false) };
-        let Ok(name) = millpond_mailbox::name::NodeName::parse(carrier.as_str()) else { return Ok(false) };
+        let Some(name) = node_of(self.core.snapshot()?.view(), carrier)? else { return Ok(false) };
         let overlay = self.links.overlay().await?;
         match overlay.introduce(&name, &document, room_id.as_str(), Instant::now() + PATIENCE).await {
             Ok(()) => Ok(true),

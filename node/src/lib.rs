@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 pub mod account_data;
 pub mod accounts;
+pub mod acme;
 pub mod backup;
 pub mod backup_file;
 pub mod classic;
@@ -20,6 +21,7 @@ mod erasure;
 mod error;
 pub mod federation;
 pub mod filters;
+pub mod guard;
 pub mod history;
 pub mod identity;
 pub mod inbox;
@@ -75,6 +77,8 @@ pub struct NodeHandle {
     pub accounts: accounts::Accounts,
     /// Events that are sent later.
     pub delayed: delayed::Delayed,
+    /// The certificate of the TLS door.
+    pub acme: acme::Acme,
     /// Aliases and the public list of rooms.
     pub directory: directory::Directory,
     /// Answers to other servers.
@@ -201,12 +205,13 @@ impl NodeHandle {
             receipts,
             memberships,
             inbox,
-            outbox: outbox::Outbox::new(core.clone(), peers.clone(), (typing.clone(), presence.clone())),
+            outbox: outbox::Outbox::new(core.clone(), peers.clone(), (typing.clone(), presence.clone()), rooms.clone()),
             peers,
             mail: mail::Mail::new(core.clone(), links.clone()),
             links,
             delayed: delayed::Delayed::new(core.clone(), rooms.clone()),
             rooms,
+            acme: acme::Acme::new(core.clone()),
             directory: directory::Directory::new(core.clone()),
             presence,
             previews,

@@ -26,14 +26,15 @@ use millpond_overlay::{
         libp2p::{Libp2p, Libp2pConfig},
     },
 };
-use ruma::ServerName;
+use millpond_store::View;
+use ruma::{OwnedServerName, ServerName};
 use tokio::{
     sync::{OnceCell, broadcast, mpsc, watch},
     time::Instant,
 };
 use zeroize::Zeroizing;
 
-use crate::{Core, Error, config::Direct};
+use crate::{Core, Error, config::Direct, peers};
 
 mod records;
 
@@ -72,6 +73,8 @@ const ARRIVALS: usize = 16;
 pub struct Contact {
     /// The node's name, as soon as it has shown itself.
     pub name: Option<NodeName>,
+    /// The name in the DNS that it says it has, and whether that is proven.
+    pub server: Option<(bool, OwnedServerName)>,
     /// How far the link is.
     pub state: LinkState,
     /// How it came about.
@@ -258,7 +261,7 @@ impl Links {
         request: Request<Bytes>,
         patience: Duration,
     ) -> Result<Response<Bytes>, RouteError> {
-        let Ok(name) = NodeName::parse(to.as_str()) else { return Err(RouteError::NoLink) };
+        let Some(name) = self.node_of(to) else { return Err(RouteError::NoLink) };
         let overlay = self.overlay().await.map_err(|_| RouteError::Closed)?;
         overlay.request(&name, request, Instant::now() + patience).await
     }
@@ -268,18 +271,45 @@ impl Links {
     /// # Errors
     /// As [`Links::request`].
     pub async fn connect(&self, to: &ServerName, patience: Duration) -> Result<(), RouteError> {
-        let Ok(name) = NodeName::parse(to.as_str()) else { return Err(RouteError::NoLink) };
+        let Some(name) = self.node_of(to) else { return Err(RouteError::NoLink) };
         let overlay = self.overlay().await.map_err(|_| RouteError::Closed)?;
         overlay.connect(&name, Instant::now() + patience).await
     }
 
-    /// Whether there is an established link to a server.
-    pub fn is_linked(&self, server: &ServerName) -> bool {
+    /// The node with which there is an established link under a server name.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) fn established_with(&self, server: &ServerName) -> Result<Option<NodeName>, Error> {
+        let node = peers::node_of(self.core.snapshot()?.view(), server)?;
+        Ok(node.filter(|node| self.is_established(node)))
+    }
+
+    /// Whether there is an established link with a node.
+    pub(crate) fn is_established(&self, node: &NodeName) -> bool {
         let Some(overlay) = self.running() else { return false };
-        overlay.links().iter().any(|link| {
-            link.state == LinkState::Established
-                && link.peer.as_ref().is_some_and(|peer| peer.as_str() == server.as_str())
-        })
+        let is_it = |link: &LinkInfo| link.state == LinkState::Established && link.peer.as_ref() == Some(node);
+        overlay.links().iter().any(is_it)
+    }
+
+    /// The node behind a server name; what cannot be read is no node.
+    fn node_of(&self, server: &ServerName) -> Option<NodeName> {
+        let snapshot = self.core.snapshot().ok()?;
+        peers::node_of(snapshot.view(), server).ok().flatten()
+    }
+
+    /// The node of a name that a user gives: the one that its key makes, or a proven one of the DNS.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when it is neither.
+    pub(crate) fn node_named(&self, text: &str) -> Result<NodeName, Error> {
+        let wrong = match NodeName::parse(text.trim()) {
+            Ok(name) => return Ok(name),
+            Err(wrong) => wrong,
+        };
+        let server = <&ServerName>::try_from(text.trim()).ok();
+        let found = server.and_then(|server| self.node_of(server));
+        found.ok_or_else(|| Error::invalid_param(format!("not the name of a node: {wrong}")))
     }
 
     /// Hands a request to the router as if it had come over a stream: for what came out of a mailbox. None: nobody answers.
@@ -294,7 +324,7 @@ impl Links {
 
     /// Offers items to a server's mailboxes; they are offered again after the next start.
     pub(crate) async fn post(&self, server: &ServerName, items: Vec<Offered>) {
-        let (Some(overlay), Ok(name)) = (self.running(), NodeName::parse(server.as_str())) else { return };
+        let (Some(overlay), Some(name)) = (self.running(), self.node_of(server)) else { return };
         // It fails only when the overlay has stopped, and with it everything else.
         let _ = overlay.post(&name, items).await;
     }
@@ -349,22 +379,11 @@ impl Links {
     /// The best that the overlay says of a link with a server.
     fn info(&self, server: &ServerName) -> Option<LinkInfo> {
         let links = self.running()?.links();
-        let with =
-            links.into_iter().filter(|link| link.peer.as_ref().is_some_and(|peer| peer.as_str() == server.as_str()));
+        let node = self.node_of(server)?;
+        let with = links.into_iter().filter(|link| link.peer.as_ref() == Some(&node));
         with.max_by_key(|link| {
             (link.state == LinkState::Established, link.is_connected(), link.class == LinkClass::Contact)
         })
-    }
-
-    /// The other side of a link knows this node by its key and would take its users, who have another name, for strangers.
-    fn check_named_by_key(&self) -> Result<(), Error> {
-        if self.core.identity().is_dns_named() {
-            return Err(Error::forbidden(
-                "this node has a name in the DNS, and links with such nodes are not built yet: its users meet others in \
-                 classic rooms",
-            ));
-        }
-        Ok(())
     }
 
     /// Makes a contact link with this device's present addresses.
@@ -372,7 +391,6 @@ impl Links {
     /// # Errors
     /// When nothing can listen or too many offers are open.
     pub async fn offer(&self) -> Result<Offer, Error> {
-        self.check_named_by_key()?;
         let overlay = self.overlay().await?;
         let link = overlay.offer().await.map_err(overlay_error)?;
         let addresses = overlay.addresses().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
@@ -384,7 +402,6 @@ impl Links {
     /// # Errors
     /// `M_INVALID_PARAM` for a text that is no link or has expired.
     pub async fn add(&self, link: &str) -> Result<String, Error> {
-        self.check_named_by_key()?;
         let link =
             ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
         let overlay = self.overlay().await?;
@@ -408,15 +425,15 @@ impl Links {
     /// # Errors
     /// When no such node waits.
     pub async fn confirm(&self, name: &str) -> Result<(), Error> {
-        self.overlay().await?.confirm(&node_name(name)?).await.map_err(overlay_error)
+        self.overlay().await?.confirm(&self.node_named(name)?).await.map_err(overlay_error)
     }
 
     /// Ends the link with a node.
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) async fn remove(&self, name: &str) -> Result<(), Error> {
-        self.overlay().await?.remove(&node_name(name)?).await.map_err(overlay_error)
+    pub(crate) async fn remove(&self, node: &NodeName) -> Result<(), Error> {
+        self.overlay().await?.remove(node).await.map_err(overlay_error)
     }
 
     /// All contacts and open offers.
@@ -427,7 +444,9 @@ impl Links {
         if self.running().is_none() && !self.any()? {
             return Ok(Vec::new());
         }
-        Ok(self.overlay().await?.links().into_iter().map(contact).collect())
+        let links = self.overlay().await?.links();
+        let snapshot = self.core.snapshot()?;
+        links.into_iter().map(|link| contact(snapshot.view(), link)).collect()
     }
 
     /// Ends all streams, within two seconds.
@@ -446,12 +465,11 @@ pub fn host_name(mailbox: &MailboxInfo) -> String {
     data_encoding::HEXLOWER.encode(mailbox.host.as_bytes())
 }
 
-fn contact(link: LinkInfo) -> Contact {
-    Contact { name: link.peer, state: link.state, class: link.class, route: link.route, mail: link.mail }
-}
-
-fn node_name(text: &str) -> Result<NodeName, Error> {
-    NodeName::parse(text.trim()).map_err(|e| Error::invalid_param(format!("not the name of a node: {e}")))
+fn contact(view: View<'_>, link: LinkInfo) -> Result<Contact, Error> {
+    let by_key = link.peer.as_ref().and_then(|peer| OwnedServerName::try_from(peer.as_str()).ok());
+    let named = by_key.map(|key| view.get(millpond_store::tables::NAMED_NODES, &*key)).transpose()?.flatten();
+    let server = named.map(|named| (named.is_proven(), named.server_name));
+    Ok(Contact { name: link.peer, server, state: link.state, class: link.class, route: link.route, mail: link.mail })
 }
 
 fn overlay_error(error: millpond_overlay::Error) -> Error {

@@ -14,17 +14,17 @@ use millpond_mailbox::{
 };
 use millpond_overlay::{Arrival, LinkClass};
 use millpond_store::{
-    Topic, job,
+    Topic, View, job,
     rows::{MailIn, MailResponse, OutboxItem},
     tables,
 };
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, ServerName};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Core, Error, federation::INTRO_PATH, links::Links};
+use crate::{Core, Error, federation::INTRO_PATH, links::Links, peers};
 
 /// The mail of this node. Cloning is cheap.
 #[derive(Clone)]
@@ -41,6 +41,20 @@ const AT_ONCE: usize = 4;
 const RETRY: Duration = Duration::from_secs(5);
 /// The largest answer that travels over mailboxes.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// Items kept of a peer that has no row yet, or no proven name.
+const MAX_OF_UNKNOWN: usize = 1_000;
+
+/// What is next.
+#[derive(Default)]
+struct Items {
+    /// By their peers.
+    peers: BTreeMap<OwnedServerName, Vec<(u64, MailIn)>>,
+    /// Others wait for their peers to be known.
+    waiting: bool,
+    /// More than is kept of such peers.
+    beyond: Vec<u64>,
+}
 
 /// What became of an item.
 enum Done {
@@ -82,16 +96,12 @@ impl Mail {
     /// Works off what is there; says whether anything is left for later.
     async fn work_off(&self) -> Result<bool, Error> {
         loop {
-            let mut peers: BTreeMap<OwnedServerName, Vec<(u64, MailIn)>> = BTreeMap::new();
-            {
-                let snapshot = self.core.snapshot()?;
-                for row in snapshot.view().scan(tables::MAIL_IN, ())?.take(BATCH) {
-                    let (position, item) = row?;
-                    peers.entry(item.peer.clone()).or_default().push((position, item));
-                }
+            let Items { peers, waiting, beyond } = self.next_items()?;
+            if !beyond.is_empty() {
+                self.drop_items(beyond).await?;
             }
             if peers.is_empty() {
-                return Ok(false);
+                return Ok(waiting);
             }
             let worked = stream::iter(peers.into_values()).map(|items| self.of_peer(items)).buffer_unordered(AT_ONCE);
             for done in worked.collect::<Vec<Result<bool, Error>>>().await {
@@ -102,15 +112,50 @@ impl Mail {
         }
     }
 
-    /// The items of one peer, in order; says whether all could be done.
-    async fn of_peer(&self, items: Vec<(u64, MailIn)>) -> Result<bool, Error> {
-        // The frame that establishes a link may bring the first items; the peer's keys are known once its row is there.
-        if let Some((_, item)) = items.first() {
-            let row = self.core.snapshot()?.view().get(tables::PEERS, &*item.peer)?;
-            if row.is_none_or(|peer| !peer.linked && peer.linked_since == 0) {
-                return Ok(false);
+    /// The next items by their peers, and whether others wait. The frame that establishes a link may bring the first items:
+    /// they wait until the peer's row is there, and for a node of the DNS until its name is proven.
+    fn next_items(&self) -> Result<Items, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let mut items = Items::default();
+        // How many items wait of each peer that is not known yet.
+        let mut unknown: BTreeMap<OwnedServerName, Option<usize>> = BTreeMap::new();
+        let mut taken = 0;
+        for row in view.scan(tables::MAIL_IN, ())? {
+            let (position, item) = row?;
+            if !unknown.contains_key(&item.peer) {
+                let known = is_known(view, &item.peer)?;
+                unknown.insert(item.peer.clone(), (!known).then_some(0));
+            }
+            if let Some(Some(waiting)) = unknown.get_mut(&item.peer) {
+                *waiting += 1;
+                items.waiting = true;
+                if *waiting > MAX_OF_UNKNOWN {
+                    items.beyond.push(position);
+                }
+                continue;
+            }
+            items.peers.entry(item.peer.clone()).or_default().push((position, item));
+            taken += 1;
+            if taken == BATCH {
+                break;
             }
         }
+        Ok(items)
+    }
+
+    async fn drop_items(&self, positions: Vec<u64>) -> Result<(), Error> {
+        tracing::warn!("a peer whose name is not proven sends more than is kept of it");
+        let write = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| positions.iter().try_for_each(|at| txn.remove(tables::MAIL_IN, *at).map(drop)),
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    /// The items of one peer, in order; says whether all could be done.
+    async fn of_peer(&self, items: Vec<(u64, MailIn)>) -> Result<bool, Error> {
         let mut all = true;
         for (position, item) in items {
             match self.take(&item).await? {
@@ -143,7 +188,8 @@ impl Mail {
             |_| Ok::<_, Error>(()),
             move |(), txn| {
                 txn.remove(tables::MAIL_IN, position)?;
-                if let Some(answer) = &answer {
+                let peer = server_of(txn.view(), &peer)?;
+                if let (Some(answer), Some(peer)) = (&answer, peer) {
                     let at = txn.next_position().0;
                     txn.put(tables::OUTBOX, (&*peer, at), &OutboxItem::Response(answer.clone()))?;
                     txn.touch(Topic::Outbox(peer.clone()));
@@ -196,10 +242,11 @@ impl Mail {
         };
         let failed = |e: serde_json::Error| Error::internal(format!("a transaction does not serialise: {e}"));
         let raw = |value: &serde_json::Value| serde_json::value::to_raw_value(value).map_err(failed);
-        fields.insert("origin".to_owned(), raw(&mail.peer.as_str().into())?);
+        let Some(origin) = server_of(self.core.snapshot()?.view(), &mail.peer)? else { return Ok(Done::Later) };
+        fields.insert("origin".to_owned(), raw(&origin.as_str().into())?);
         fields.insert("origin_server_ts".to_owned(), raw(&self.core.clock().now_ms().into())?);
         fields.entry("pdus".to_owned()).or_insert(raw(&serde_json::json!([]))?);
-        let via: Vec<&str> = via.iter().map(NodeName::as_str).collect();
+        let via = self.servers(via)?;
         fields.insert("org.millpond.via".to_owned(), raw(&serde_json::json!([via]))?);
         let id = BASE32_NOPAD.encode(&Sha256::digest(body)[..20]).to_lowercase();
         let asked = Request::builder()
@@ -216,6 +263,13 @@ impl Mail {
         }
     }
 
+    /// The servers of these nodes; those that are not known by name may get an event twice, which is harmless.
+    fn servers(&self, nodes: &[NodeName]) -> Result<Vec<OwnedServerName>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let servers = nodes.iter().map(|node| peers::server_of(snapshot.view(), node));
+        Ok(servers.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
     /// What the one router says; none while nobody is there to answer.
     async fn answer(&self, mail: &MailIn, request: Request<Bytes>) -> Option<Response<Bytes>> {
         let peer = NodeName::parse(mail.peer.as_str()).ok()?;
@@ -224,6 +278,18 @@ impl Mail {
         self.links.arrived(Arrival::Request { peer, class, request, reply }).await?;
         answered.await.ok()
     }
+}
+
+/// The server that the peer of an item speaks for. Items name it as the link does.
+fn server_of(view: View<'_>, peer: &ServerName) -> Result<Option<OwnedServerName>, millpond_store::Error> {
+    NodeName::parse(peer.as_str()).map_or(Ok(None), |node| peers::server_of(view, &node))
+}
+
+/// Whether a peer has its row, so that its keys are known.
+fn is_known(view: View<'_>, peer: &ServerName) -> Result<bool, millpond_store::Error> {
+    let Some(server) = server_of(view, peer)? else { return Ok(false) };
+    let row = view.get(tables::PEERS, &*server)?;
+    Ok(row.is_some_and(|peer| peer.linked || peer.linked_since > 0))
 }
 
 fn response(id: u64, answer: &Response<Bytes>) -> MailResponse {

@@ -1,6 +1,7 @@
 //! Memberships, wherever the room is: in rooms that are here they are decided here; others are entered and left through a
 //! server that is in them.
 
+use futures::future::BoxFuture;
 use millpond_store::{View, tables};
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId,
@@ -52,6 +53,7 @@ impl Memberships {
         extra: CanonicalJsonObject,
     ) -> Result<OwnedRoomId, Error> {
         let (room_id, via) = self.resolve(room, via).await?;
+        self.core.guard().check_room(self.core.snapshot()?.view(), &room_id)?;
         if self.rooms.is_resident(&room_id)? {
             let extra = self.with_authorising_user(user, &room_id, extra)?;
             self.rooms.change_membership(user, &room_id, user, Action::Join, extra).await?;
@@ -191,14 +193,14 @@ impl Memberships {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let (us, known) = (self.core.identity(), rows::room(view, room_id)?.map(|(_, room)| room));
-        let (known, blocked) = (known.as_ref(), &self.core.config().blocked);
+        let (known, guard) = (known.as_ref(), self.core.guard());
         let mut all: Vec<OwnedServerName> = inviters(view, user, room_id)?;
         all.extend(via);
         all.extend(servers_in(view, room_id)?);
         all.extend(room_id.server_name().map(ToOwned::to_owned));
         let mut servers = Vec::new();
         for server in all {
-            if !blocked.has_server(&server)
+            if guard.check_server(view, &server).is_ok()
                 && !servers.contains(&server)
                 && peers::route(view, us, &server)?.is_some_and(|way| known.is_none_or(|room| way.carries(room)))
             {
@@ -214,6 +216,23 @@ impl Memberships {
         }
         Ok(servers)
     }
+}
+
+/// Tries servers in turn until one does what is asked, or refuses it in a way that is the last word.
+async fn in_turn<'a>(
+    servers: Vec<OwnedServerName>,
+    is_final: impl Fn(&Error) -> bool,
+    attempt: impl Fn(OwnedServerName) -> BoxFuture<'a, Result<(), Error>>,
+) -> Result<(), Error> {
+    let mut failure = Error::not_found("no server knows that room");
+    for server in servers {
+        match attempt(server).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Servers with joined members, as far as we know.

@@ -18,15 +18,18 @@ use crate::{
     peers::{self, PeerError, Peers, Route},
     presence::Presence,
     receipts::owes_receipts,
+    rooms::Rooms,
     typing::Typing,
 };
 
+mod absence;
 mod batch;
 mod classic;
 mod deliver;
 mod post;
 pub mod schedule;
 
+use absence::Absences;
 pub(crate) use post::posted;
 use schedule::{InEvent, Schedule};
 
@@ -37,6 +40,8 @@ pub struct Outbox {
     peers: Peers,
     typing: Typing,
     presence: Presence,
+    rooms: Rooms,
+    absences: Absences,
 }
 
 /// How long a peer may take to stage a transaction.
@@ -56,9 +61,10 @@ enum Delivery {
 }
 
 impl Outbox {
-    /// The service over peers, and over what is of the moment: who types here, who is there.
-    pub fn new(core: Core, peers: Peers, (typing, presence): (Typing, Presence)) -> Self {
-        Self { core, peers, typing, presence }
+    /// The service over peers, over what is of the moment (who types here, who is there), and over rooms, in which refused
+    /// invites are taken back.
+    pub fn new(core: Core, peers: Peers, (typing, presence): (Typing, Presence), rooms: Rooms) -> Self {
+        Self { core, peers, typing, presence, rooms, absences: Absences::default() }
     }
 
     /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.
@@ -68,7 +74,10 @@ impl Outbox {
     pub async fn pump(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut commits = self.core.notifier().positions();
         let mut link_ups = self.peers.link_ups();
-        let mut schedule = Schedule::default();
+        let mut schedule = match &self.core.config().classic {
+            Some(classic) => Schedule::new(u64::try_from(classic.longest_wait.as_millis()).unwrap_or(u64::MAX)),
+            None => Schedule::default(),
+        };
         let mut sending = JoinSet::new();
         let mut devices_seen = 0;
         let mut offered: BTreeMap<OwnedServerName, BTreeSet<u64>> = BTreeMap::new();
@@ -150,6 +159,7 @@ impl Outbox {
         let Some(batch) = self.next_batch(server)? else { return Ok(Delivery::Nothing) };
         match self.send(server, &batch).await {
             Ok(()) => {
+                self.absences.ended(server);
                 self.forget(server, batch).await?;
                 Ok(Delivery::Done)
             }
@@ -157,6 +167,7 @@ impl Outbox {
                 tracing::debug!(%error, "a delivery failed and is repeated later");
                 if matches!(error, PeerError::Classic(_)) {
                     self.peers.await_word(server);
+                    self.absences.began(server, self.core.clock().now_ms());
                 }
                 if !error.is_retriable() || matches!(error, PeerError::Refused { .. }) {
                     tracing::warn!(%error, "a peer does not take what it is sent; trying again later");

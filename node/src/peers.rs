@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use millpond_mailbox::session::Offered;
+use millpond_mailbox::{name::NodeName, session::Offered};
 use millpond_overlay::{Event, LinkState, RouteError};
 use millpond_store::{Topic, View, job, rows::Peer, tables};
 use ruma::{
@@ -26,11 +26,13 @@ use crate::{
 };
 
 mod keys;
+mod names;
 mod route;
 mod sources;
 
 pub(crate) use self::{
     keys::held,
+    names::{node_of, note_proof, server_of},
     route::{Route, route},
 };
 
@@ -61,6 +63,7 @@ pub struct Peers {
     files: Arc<Semaphore>,
     link_ups: broadcast::Sender<OwnedServerName>,
     mail_forgotten: broadcast::Sender<OwnedServerName>,
+    looking: names::Looking,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -108,7 +111,7 @@ impl From<PeerError> for Error {
                 "there is no link with that server: exchange contact links with its user first (`millpond contact`)",
             ),
             error @ PeerError::NotForClassic => Self::forbidden(error.to_string()),
-            PeerError::Refused { status, code, message } if status < 500 => {
+            PeerError::Refused { status, code, message } if (400..500).contains(&status) => {
                 let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
                 let kind = match code.as_deref() {
                     Some("M_FORBIDDEN") => ruma::api::error::ErrorKind::Forbidden,
@@ -129,7 +132,8 @@ impl Peers {
         let classic = Classic::new(core.clone());
         let files = Arc::new(Semaphore::new(FILES_AT_ONCE));
         let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
-        Self { core, links, classic, awaited: Arc::default(), files, link_ups, mail_forgotten }
+        let (awaited, looking) = (Arc::default(), names::Looking::default());
+        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking }
     }
 
     /// Classic federation.
@@ -171,6 +175,7 @@ impl Peers {
         let answer = match self.route(to)? {
             Route::Classic if R::CAN_WAIT && self.classic.is_down(to) => return Err(ClassicError::Down.into()),
             Route::Classic => {
+                self.check_about(to, request.about())?;
                 let outgoing = Outgoing::question(request).map_err(PeerError::Malformed)?;
                 self.classic.send(to, outgoing, patience, R::MOST).await?
             }
@@ -281,11 +286,13 @@ impl Peers {
         if self.is_linked(server)? {
             return Ok(true);
         }
-        if self.links.is_linked(server) {
-            self.linked(server.as_str()).await?;
-            return self.is_linked(server);
+        match self.links.established_with(server)? {
+            Some(node) => {
+                self.linked(&node).await?;
+                self.is_linked(server)
+            }
+            None => Ok(false),
         }
-        Ok(false)
     }
 
     /// Follows the links: keeps the rows of linked peers as the overlay has them, and wakes what waits for one. Ends with
@@ -309,23 +316,19 @@ impl Peers {
                 }
             };
             match event {
-                Ok(Event::Established { peer }) => self.linked(peer.as_str()).await?,
+                Ok(Event::Established { peer }) => self.linked(&peer).await?,
                 Ok(Event::LinkUp { peer }) => {
-                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
+                    if let Some(server) = self.server_of(&peer)? {
                         // Nobody may be listening: then nothing waits for it.
                         let _ = self.link_ups.send(server);
                     }
                 }
                 Ok(Event::MailForgotten { peer }) => {
-                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
+                    if let Some(server) = self.server_of(&peer)? {
                         let _ = self.mail_forgotten.send(server);
                     }
                 }
-                Ok(Event::KeyDocument { peer }) => {
-                    if let Ok(server) = OwnedServerName::try_from(peer.as_str()) {
-                        self.take_link_document(&server).await?;
-                    }
-                }
+                Ok(Event::KeyDocument { peer }) => self.take_link_document(&peer).await?,
                 Ok(Event::Alarm { alarm }) => {
                     tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
                 }
@@ -351,10 +354,31 @@ impl Peers {
         }
     }
 
-    async fn linked(&self, name: &str) -> Result<(), Error> {
-        let Ok(server) = OwnedServerName::try_from(name) else { return Ok(()) };
-        self.take_link_document(&server).await?;
-        self.set_linked(server, true).await
+    fn server_of(&self, node: &NodeName) -> Result<Option<OwnedServerName>, Error> {
+        Ok(server_of(self.core.snapshot()?.view(), node)?)
+    }
+
+    /// A link is established: its rows are made now, or when its peer's name in the DNS is proven.
+    async fn linked(&self, node: &NodeName) -> Result<(), Error> {
+        self.take_link_document(node).await?;
+        self.known_by_link(node).await?;
+        match self.name_at_linking(node)? {
+            Some(server) => self.linked_as(node, server).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Owes a linked server what its rooms bring from now on.
+    async fn linked_as(&self, node: &NodeName, server: OwnedServerName) -> Result<(), Error> {
+        if self.is_linked(&server)? || !self.links.is_established(node) {
+            return Ok(());
+        }
+        self.set_linked(server.clone(), true).await?;
+        if self.links.is_connected(&server) {
+            // What came while it had no name was put off: it is asked for.
+            let _ = self.link_ups.send(server);
+        }
+        Ok(())
     }
 
     /// Ends the link with a node and stops owing it anything new.
@@ -362,10 +386,11 @@ impl Peers {
     /// # Errors
     /// When there is no such link; storage errors.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        self.links.remove(name).await?;
-        match OwnedServerName::try_from(name.trim()) {
-            Ok(server) => self.set_linked(server, false).await,
-            Err(_) => Ok(()),
+        let node = self.links.node_named(name)?;
+        self.links.remove(&node).await?;
+        match self.server_of(&node)? {
+            Some(server) => self.set_linked(server, false).await,
+            None => Ok(()),
         }
     }
 
@@ -375,12 +400,12 @@ impl Peers {
         let established: Vec<_> =
             overlay.links().into_iter().filter(|link| link.state == LinkState::Established).collect();
         let mut linked = Vec::new();
-        for link in established {
-            let Some(Ok(server)) = link.peer.map(|peer| OwnedServerName::try_from(peer.as_str())) else { continue };
-            if !self.is_linked(&server)? {
-                self.linked(server.as_str()).await?;
+        for node in established.into_iter().filter_map(|link| link.peer) {
+            let before = self.server_of(&node)?;
+            if before.as_ref().map(|server| self.is_linked(server)).transpose()? != Some(true) {
+                self.linked(&node).await?;
             }
-            linked.push(server);
+            linked.extend(self.server_of(&node)?);
         }
         let gone: Vec<_> = {
             let snapshot = self.core.snapshot()?;

@@ -44,6 +44,10 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("links", node.follow_links(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("certificate", node.acme.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("names", node.prove_names(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("catch-up", node.catch_up(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("mail", node.mail.work(token).await) });
@@ -81,6 +85,14 @@ impl NodeHandle {
             self.peers.follow().await
         };
         stop.run_until_cancelled(follow).await.unwrap_or(Ok(()))
+    }
+
+    /// Only linked nodes have names to prove.
+    async fn prove_names(&self, stop: CancellationToken) -> Result<(), Error> {
+        match stop.run_until_cancelled(self.links.started()).await {
+            Some(()) => self.peers.prove_names(stop).await,
+            None => Ok(()),
+        }
     }
 
     /// What a peer may ask about is known when the overlay runs.

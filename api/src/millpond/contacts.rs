@@ -49,7 +49,8 @@ pub(super) fn shown(contact: &Contact) -> Value {
             "last_heard_ms": mail.last_heard.map(|at| at.0),
         })
     });
-    json!({ "name": name, "state": state, "class": class, "route": contact.route, "mail": mail })
+    let (proven, server) = contact.server.as_ref().map(|(proven, server)| (proven, server)).unzip();
+    json!({ "name": name, "server_name": server, "name_proven": proven, "state": state, "class": class, "route": contact.route, "mail": mail })
 }
 
 pub(super) async fn link(State(node): State<NodeHandle>) -> Response {

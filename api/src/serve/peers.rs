@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use millpond_node::{
     federation::{Door, Origin},
     links::Arrival,
+    peers::Peers,
 };
-use ruma::OwnedServerName;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
@@ -27,7 +27,7 @@ const MAX_OF_PEER: usize = 64;
 /// Peers that are counted; those with nothing open are forgotten beyond this.
 const MAX_COUNTED: usize = 1024;
 
-pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, app: App, stop: CancellationToken) {
+pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, (app, names): (App, Peers), stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     let mut turns = Turns::default();
     let mut running = JoinSet::new();
@@ -36,16 +36,19 @@ pub(super) async fn accept(mut arrivals: mpsc::Receiver<Arrival>, app: App, stop
         let next = async { (slots.clone().acquire_owned().await, arrivals.recv().await) };
         let Some((Ok(slot), Some(arrival))) = stop.run_until_cancelled(next).await else { break };
         let Arrival::Request { peer, class, request, reply } = arrival;
-        // A node's name is a server name by its form; dropping the reply answers 503.
-        let Ok(server_name) = OwnedServerName::try_from(peer.as_str()) else { continue };
-        let Some(turn) = turns.take(&server_name) else {
+        let Some(turn) = turns.take(peer.as_str()) else {
             // If the peer has given up, nobody reads this.
-            let _ = reply.send(busy());
+            let _ = reply.send(refusal(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", BUSY));
             continue;
         };
-        let (app, origin) = (app.clone(), Origin { server: server_name, door: Door::Link(class) });
+        let (app, names) = (app.clone(), names.clone());
         running.spawn(async move {
-            answer(&app, origin, request, reply).await;
+            match names.sender(&peer).await {
+                Ok(Some(server)) => answer(&app, Origin { server, door: Door::Link(class) }, request, reply).await,
+                Ok(None) => drop(reply.send(refusal(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", UNPROVEN))),
+                // Dropping the reply answers 503.
+                Err(error) => tracing::error!(%error, "who asks over a link cannot be read"),
+            }
             drop((slot, turn));
         });
     }
@@ -77,22 +80,26 @@ async fn answer(app: &App, origin: Origin, request: Request<Bytes>, mut reply: o
 
 /// What each peer may still ask at once.
 #[derive(Default)]
-struct Turns(HashMap<OwnedServerName, Arc<Semaphore>>);
+struct Turns(HashMap<String, Arc<Semaphore>>);
 
 impl Turns {
-    fn take(&mut self, peer: &OwnedServerName) -> Option<OwnedSemaphorePermit> {
+    fn take(&mut self, peer: &str) -> Option<OwnedSemaphorePermit> {
         if self.0.len() >= MAX_COUNTED {
             self.0.retain(|_, turns| turns.available_permits() < MAX_OF_PEER);
         }
-        let turns = self.0.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_OF_PEER)));
+        let turns = self.0.entry(peer.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_OF_PEER)));
         turns.clone().try_acquire_owned().ok()
     }
 }
 
-fn busy() -> Response<Bytes> {
-    let body = br#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests at once: send it again later"}"#;
-    let mut response = Response::new(Bytes::from_static(body));
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+const BUSY: &str = "Too many requests at once: send it again later";
+const UNPROVEN: &str =
+    "The name of your node in the DNS is not proven here yet: its key document there is fetched; ask again later";
+
+fn refusal(status: StatusCode, errcode: &str, error: &str) -> Response<Bytes> {
+    let body = serde_json::json!({ "errcode": errcode, "error": error }).to_string();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

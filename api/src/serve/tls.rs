@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use millpond_node::acme::Challenges;
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
@@ -19,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// Certificate and key of the TLS listener. Cloning is cheap.
 #[derive(Clone, Debug)]
-pub struct Certificates(Arc<Files>);
+pub struct Certificates(Arc<Files>, Challenges);
 
 /// Why they cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,8 @@ struct Loaded {
 /// When the two files were changed last.
 type Modified = (Option<SystemTime>, Option<SystemTime>);
 
+/// The protocol by which an ACME server looks for a proof.
+const ACME: &[u8] = b"acme-tls/1";
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -67,15 +70,22 @@ impl Certificates {
     pub fn load(chain: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let of = (modified(&chain), modified(&key));
         let pair = Arc::new(read(&chain, &key)?);
-        Ok(Self(Arc::new(Files { chain, key, now: RwLock::new(Loaded { pair, of, looked: Instant::now() }) })))
+        let now = RwLock::new(Loaded { pair, of, looked: Instant::now() });
+        Ok(Self(Arc::new(Files { chain, key, now }), Challenges::default()))
+    }
+
+    /// The same, which also proves names to an ACME server.
+    #[must_use]
+    pub fn with_challenges(self, challenges: Challenges) -> Self {
+        Self(self.0, challenges)
     }
 
     /// What ends the TLS of connections.
     pub(super) fn acceptor(self) -> TlsAcceptor {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.expect("the provider has the usual cipher suites");
-        let mut config = builder.with_no_client_auth().with_cert_resolver(self.0);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(self));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME.to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 }
@@ -106,9 +116,18 @@ impl Files {
     }
 }
 
-impl ResolvesServerCert for Files {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_acme = hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME));
+        if !is_acme {
+            return Some(self.0.current());
+        }
+        // An ACME server offers this protocol alone, and sees the proof or nothing (RFC 8737, section 3).
+        let proof = self.1.proof(hello.server_name()?)?;
+        let key = PrivateKeyDer::Pkcs8(proof.key.clone().into());
+        let key = provider().key_provider.load_private_key(key).ok()?;
+        // Not `from_der`: it reads the certificate, whose extension is critical and known to ACME servers only.
+        Some(Arc::new(CertifiedKey::new(vec![proof.certificate.clone().into()], key)))
     }
 }
 

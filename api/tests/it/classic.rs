@@ -1,9 +1,14 @@
 //! The classic door: who gets in, and that overlay rooms do not exist behind it.
 
+mod conformance;
 mod doors;
 mod egress;
+mod evil;
 mod hostile;
+mod named;
 mod policy;
+mod policy_lists;
+mod tls;
 
 use std::collections::BTreeMap;
 

@@ -117,7 +117,13 @@ impl TestNode {
 
     /// A node on the system's clock, with links of the caller's making.
     pub fn linked(links: impl FnOnce(Core) -> Links) -> Self {
-        Self::built(|_| {}, (Arc::default(), Clock::system()), |core| NodeHandle::with_links(core.clone(), links(core)))
+        Self::linked_with(|_| {}, links)
+    }
+
+    /// The same with other settings.
+    pub fn linked_with(configure: impl FnOnce(&mut Config), links: impl FnOnce(Core) -> Links) -> Self {
+        let services = |core: Core| NodeHandle::with_links(core.clone(), links(core));
+        Self::built(configure, (Arc::default(), Clock::system()), services)
     }
 
     fn built(
@@ -144,6 +150,17 @@ impl TestNode {
     pub fn again(self, links: impl FnOnce(Core) -> Links) -> Self {
         let core = self.node.core.clone();
         let node = NodeHandle::with_links(core.clone(), links(core));
+        Self { app: App::new(node.clone()), node, ..self }
+    }
+
+    /// The same node with other settings, as after a start.
+    pub fn with_config(self, configure: impl FnOnce(&mut Config)) -> Self {
+        let before = &self.node.core;
+        let mut config = before.config().clone();
+        configure(&mut config);
+        let parts =
+            (before.store().clone(), before.identity().clone(), before.notifier().clone(), before.clock().clone());
+        let node = NodeHandle::new(Core::new(parts.0, parts.1, parts.2, parts.3, config));
         Self { app: App::new(node.clone()), node, ..self }
     }
 

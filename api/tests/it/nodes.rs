@@ -19,6 +19,7 @@ use http::{Method, Request, StatusCode};
 use millpond_api::{Listener, serve};
 use millpond_node::{
     Core, Supervisor,
+    config::Config,
     links::{Arrival, Links},
 };
 use millpond_overlay::{LinkState, transport::memory::MemoryNet};
@@ -109,6 +110,12 @@ impl Net {
         self.run(number, TestNode::linked(self.links(number))).await
     }
 
+    /// Starts a node with other settings and with doors beside its links.
+    pub async fn node_with(&self, configure: impl FnOnce(&mut Config), doors: Vec<Listener>) -> Running {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.run_with(number, TestNode::linked_with(configure, self.links(number)), doors).await
+    }
+
     fn links(&self, number: u64) -> impl FnOnce(Core) -> Links + use<> {
         let memory = self.memory.clone();
         move |core| Links::with_transports(core, Arc::new(move |_| Ok(vec![Box::new(memory.transport(number))])))
@@ -121,11 +128,16 @@ impl Net {
     }
 
     async fn run(&self, number: u64, it: TestNode) -> Running {
+        self.run_with(number, it, Vec::new()).await
+    }
+
+    async fn run_with(&self, number: u64, it: TestNode, mut doors: Vec<Listener>) -> Running {
         let supervisor = it.node.start().await.unwrap();
         let stop = CancellationToken::new();
         let silence = Silence::default();
         let arrivals = silence.between(it.node.links.arrivals().unwrap());
-        tokio::spawn(serve(it.node.clone(), vec![Listener::Peers(arrivals)], stop.clone()));
+        doors.push(Listener::Peers(arrivals));
+        tokio::spawn(serve(it.node.clone(), doors, stop.clone()));
         Running { it, silence, net: self.clone(), number, supervisor, _stop: stop.drop_guard() }
     }
 
@@ -236,19 +248,24 @@ impl Running {
 
 /// Makes two nodes contacts, and waits until both know it.
 pub async fn link(a: &Running, b: &Running) {
+    shake_hands(a, b).await;
+    for (one, other) in [(a, b), (b, a)] {
+        until("the link is up", async || one.node.peers.is_linked(&other.server()).unwrap()).await;
+    }
+}
+
+/// Makes two nodes contacts, without waiting for what each then finds out about the other.
+pub async fn shake_hands(a: &Running, b: &Running) {
     let offer = a.node.links.offer().await.unwrap();
     b.node.links.add(&offer.link).await.unwrap();
     let overlay = a.node.links.overlay().await.unwrap().clone();
     until("the offer is answered", async || {
         overlay.links().iter().any(|link| {
-            link.state == LinkState::AwaitsUs && link.peer.as_ref().is_some_and(|peer| peer.as_str() == b.server())
+            link.state == LinkState::AwaitsUs && link.peer.as_ref() == Some(b.node.core.identity().node_name())
         })
     })
     .await;
-    a.node.links.confirm(b.server().as_str()).await.unwrap();
-    for (one, other) in [(a, b), (b, a)] {
-        until("the link is up", async || one.node.peers.is_linked(&other.server()).unwrap()).await;
-    }
+    a.node.links.confirm(b.node.core.identity().node_name().as_str()).await.unwrap();
 }
 
 /// Waits for something that takes a few messages between nodes.

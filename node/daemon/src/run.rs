@@ -38,7 +38,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let outcome = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).context("handing the port to the runtime")?;
-        serve(&node, listener, doors::listeners(classic)?, address, first_run, host_mailboxes).await
+        serve(&node, listener, doors::listeners(classic, &node)?, address, first_run, host_mailboxes).await
     });
     runtime.shutdown_timeout(TAIL);
     outcome

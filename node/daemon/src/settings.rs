@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Direct, MailMode, Pattern, Registration, Support, Turn},
+    config::{Config, Direct, MailMode, Pattern, Registration, RoomId, Support, Turn},
     egress::Network,
     history::retention,
     media::Keep,
@@ -88,6 +88,22 @@ pub(crate) struct Settings {
     /// Servers to ask for the keys of others that do not answer, comma-separated [default: nobody]
     #[arg(long, env = "MILLPOND_CLASSIC_NOTARIES", value_delimiter = ',', value_name = "NAME")]
     pub(crate) classic_notaries: Option<Vec<String>>,
+    /// Get the TLS certificate from an ACME server, to whose terms you agree by this [default: false]
+    #[arg(long, env = "MILLPOND_ACME", value_name = "true|false")]
+    pub(crate) acme: Option<bool>,
+    /// The URL of the ACME server's directory [default: Let's Encrypt]
+    #[arg(long, env = "MILLPOND_ACME_DIRECTORY", value_name = "URL")]
+    pub(crate) acme_directory: Option<String>,
+    /// An e-mail address that the ACME server may write to [default: none]
+    #[arg(long, env = "MILLPOND_ACME_CONTACT", value_name = "ADDRESS")]
+    pub(crate) acme_contact: Option<String>,
+    /// Also listen here: the ACME server looks at port 443 of the name
+    #[arg(long, env = "MILLPOND_ACME_LISTEN", value_name = "ADDRESS:PORT", value_parser = socket_address)]
+    #[serde(deserialize_with = "listen_in_file")]
+    pub(crate) acme_listen: Option<SocketAddr>,
+    /// Seconds between two attempts to reach a server that does not answer, at most [default: 3600]
+    #[arg(long, env = "MILLPOND_CLASSIC_RETRY", value_name = "SECONDS")]
+    pub(crate) classic_retry: Option<u64>,
     /// New rooms stay in the overlay unless the client asks for a classic one [default: false]
     #[arg(long, env = "MILLPOND_OVERLAY_ROOMS", value_name = "true|false")]
     pub(crate) overlay_rooms: Option<bool>,
@@ -101,6 +117,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "MILLPOND_BLOCK", value_delimiter = ',', value_name = "SERVER|USER", value_parser = blocked)]
     #[serde(deserialize_with = "blocked_in_file")]
     pub(crate) block: Option<Vec<Pattern>>,
+    /// Rooms with moderation policy rules to follow, comma-separated: a user here must be in each
+    #[arg(long, env = "MILLPOND_POLICY_LISTS", value_delimiter = ',', value_name = "!ROOM")]
+    pub(crate) policy_lists: Option<Vec<String>>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -262,6 +281,7 @@ impl Settings {
         let (names, classic) = set.classic()?;
         node.classic = names;
         node.blocked = set.block.iter().flatten().cloned().collect();
+        node.policy_lists = set.policy_lists()?;
         node.turn = set.turn()?;
         node.livekit = set.livekit()?;
         let public_url = set.public_url()?;
@@ -300,10 +320,16 @@ impl Settings {
             classic_proxied,
             classic_delegate,
             classic_notaries,
+            classic_retry,
+            acme,
+            acme_directory,
+            acme_contact,
+            acme_listen,
             overlay_rooms,
             host_mailboxes,
             mode,
             block,
+            policy_lists,
             turn_uris,
             turn_secret,
             turn_ttl,
@@ -331,6 +357,14 @@ impl Settings {
         let Some(url) = self.identity_server.clone() else { return Ok(None) };
         anyhow::ensure!(url.starts_with("https://"), "identity-server = {url:?}: allowed is https://host");
         Ok(Some(url))
+    }
+
+    fn policy_lists(&self) -> anyhow::Result<Vec<RoomId>> {
+        let room = |text: &String| {
+            RoomId::try_from(text.as_str())
+                .with_context(|| format!("policy-lists = {text:?}: allowed is a room id, like !id"))
+        };
+        self.policy_lists.iter().flatten().map(room).collect()
     }
 
     fn support(&self) -> anyhow::Result<Support> {

@@ -23,6 +23,7 @@ use world::{Room, Server, keys, member, message, state_event, user};
 fn main() {
     one_event();
     one_resolution();
+    two_long_branches();
 }
 
 /// Times the work in batches and prints the best batch: what is slower was somebody else's doing.
@@ -70,6 +71,51 @@ fn one_event() {
         let header = PduHeader::from_bytes(&header).unwrap();
         write_client_event(&mut out, &header, &json, None, &Unsigned { age: Some(5), ..Unsigned::default() });
     });
+}
+
+/// A room that was apart for long: 5,000 events of state on each side, a fifth of them members, the rest topics and other state,
+/// with a ban against a change of the levels at the end.
+fn two_long_branches() {
+    for version in [RoomVersionId::V11, RoomVersionId::V12] {
+        let start = Room::public(&version, &["u1", "u2", "u3"]);
+        let forks = ["u1", "u2"].map(|name| {
+            let mut fork = start.replica();
+            for n in 0..5_000_u32 {
+                let at = 5_000 + n;
+                match n % 5 {
+                    0 => {
+                        let joining = user(&format!("{name}-{n}"));
+                        fork.send(member(&joining, &joining, "join", at));
+                    }
+                    1 => {
+                        fork.send(state_event(&user(name), "m.room.topic", "", &serde_json::json!({ "topic": n }), at))
+                    }
+                    _ => {
+                        let key = format!("{name}-{}", n % 1_000);
+                        fork.send(state_event(
+                            &user(name),
+                            "org.example.state",
+                            &key,
+                            &serde_json::json!({ "n": n }),
+                            at,
+                        ));
+                    }
+                }
+            }
+            fork.send(member(&user("alice"), &user("u3"), if name == "u1" { "ban" } else { "leave" }, 20_000));
+            fork
+        });
+        let maps: Vec<_> = forks.iter().map(|fork| Arc::new(fork.current_map())).collect();
+        let fetch = |id: &ruma::EventId| Ok(forks.iter().find_map(|fork| fork.events.get(id).cloned()));
+        let apart: usize = maps.iter().map(|map| map.len()).sum();
+        let begun = Instant::now();
+        let resolved = resolve_maps(start.rules, &maps, fetch).unwrap();
+        println!(
+            "resolve two branches of 5,000 events of state, version {version}: {:?} ({apart} entries, {} after it)",
+            begun.elapsed(),
+            resolved.len()
+        );
+    }
 }
 
 fn one_resolution() {

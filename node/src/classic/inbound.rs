@@ -57,9 +57,7 @@ impl Classic {
         if claim.0.destination.as_deref().is_some_and(|destination| !identity.is_ours(destination)) {
             return Err(refused("the request is signed for another server"));
         }
-        if self.0.core.config().blocked.has_server(&claim.0.origin) {
-            return Err(Error::forbidden("your server is not answered here"));
-        }
+        self.0.core.guard().check_server(self.0.core.snapshot()?.view(), &claim.0.origin)?;
         if !self.reaches(&claim.0.origin) {
             return Err(refused("the origin is not a server of the DNS, or is this one"));
         }

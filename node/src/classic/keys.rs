@@ -2,7 +2,8 @@
 //! name notaries, from one of those. What does not answer is left alone for a while.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{Method, Request, StatusCode, header};
+use millpond_mailbox::{key_document::prove_named, name::NodeName};
 use millpond_matrix::signing::PublicKeySet;
 use millpond_store::{job, rows::ServerKeys, tables};
 use ruma::{OwnedServerName, ServerName, serde::Base64};
@@ -18,7 +20,7 @@ use serde_json::{json, value::RawValue};
 use tokio::sync::Semaphore;
 
 use super::{Classic, KeyRing, published};
-use crate::{Error, egress::Limits};
+use crate::{Error, egress::Limits, peers::note_proof};
 
 /// For a document, from which a peer or a join waits.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -29,6 +31,11 @@ const BACK_OFF: Duration = Duration::from_secs(30);
 const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
 /// Servers whose failures are remembered.
 const MAX_ATTEMPTS: usize = 10_000;
+/// Servers that are asked at the same time, at most one of each such number.
+const TURNS: usize = 64;
+/// Names that a node without classic federation asks for within an hour.
+const MAX_NAMES: usize = 20;
+const HOUR: Duration = Duration::from_secs(3600);
 /// Documents of one notary answer that are looked at.
 const MAX_DOCUMENTS: usize = 8;
 
@@ -45,6 +52,10 @@ pub(crate) struct Needed {
 pub(super) struct Fetching {
     slots: Semaphore,
     attempts: Mutex<HashMap<OwnedServerName, Attempt>>,
+    /// When names were asked for without classic federation.
+    names: Mutex<VecDeque<Instant>>,
+    /// Who asks a server, by the hash of its name: others wait for what he gets.
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 struct Attempt {
@@ -54,11 +65,33 @@ struct Attempt {
 
 impl Default for Fetching {
     fn default() -> Self {
-        Self { slots: Semaphore::new(MAX_FETCHING), attempts: Mutex::default() }
+        Self {
+            slots: Semaphore::new(MAX_FETCHING),
+            attempts: Mutex::default(),
+            names: Mutex::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+        }
     }
 }
 
 impl Fetching {
+    /// Waits until nobody else asks a server.
+    async fn turn(&self, server: &ServerName) -> tokio::sync::MutexGuard<'_, ()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(server.as_str());
+        self.turns[(hash % TURNS as u64) as usize].lock().await
+    }
+
+    /// Whether one more name may be asked for within the hour.
+    fn takes_a_name(&self) -> bool {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|asked| asked.elapsed() < HOUR);
+        let free = names.len() < MAX_NAMES;
+        if free {
+            names.push_back(Instant::now());
+        }
+        free
+    }
+
     fn may_ask(&self, server: &ServerName) -> bool {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.get(server).is_none_or(|attempt| attempt.not_before <= Instant::now())
@@ -105,7 +138,13 @@ impl Classic {
     /// The keys of one server for a time.
     async fn keys_of(&self, server: &ServerName, needed: &Needed) -> Result<Option<ServerKeys>, Error> {
         let held = self.held_keys(server)?;
-        if held.as_ref().is_some_and(|row| suffices(row, needed)) || !self.reaches(server) {
+        if held.as_ref().is_some_and(|row| suffices(row, needed)) || self.0.core.identity().is_ours(server) {
+            return Ok(held);
+        }
+        // A node without classic federation asks for the names of members of its rooms, and for few: a peer that invents
+        // names must not make it call on all of them.
+        let asks = self.is_on() || (self.0.keys.may_ask(server) && self.0.keys.takes_a_name());
+        if !asks {
             return Ok(held);
         }
         self.refreshed_keys(server).await
@@ -116,6 +155,8 @@ impl Classic {
     /// # Errors
     /// Storage errors.
     pub(crate) async fn refreshed_keys(&self, server: &ServerName) -> Result<Option<ServerKeys>, Error> {
+        // Who comes while it is asked waits for the answer: without it he would hold the server for one that gave none.
+        let _turn = self.0.keys.turn(server).await;
         if self.0.keys.may_ask(server) {
             self.fetch_keys(server).await?;
         }
@@ -135,21 +176,36 @@ impl Classic {
     async fn fetch_keys(&self, server: &ServerName) -> Result<bool, Error> {
         let slot = self.0.keys.slots.acquire().await;
         let _slot = slot.map_err(|_| Error::internal("the queue of key fetches is closed"))?;
-        let document = match self.ask_itself(server).await {
-            Some(document) => Some(document),
-            None => self.ask_notaries(server).await?,
+        let own =
+            self.fetch_document(server).await.and_then(|document| checked(server, &document).map(|it| (it, document)));
+        let document = match own {
+            Some((published, document)) => Some((published, prove_named(server.as_str(), document.as_bytes()).ok())),
+            None => self.ask_notaries(server).await?.map(|published| (published, None)),
         };
         self.0.keys.asked(server, document.is_some());
-        let Some(document) = document else { return Ok(false) };
-        self.keep_keys(server, document).await?;
+        let Some((document, node)) = document else { return Ok(false) };
+        self.keep_keys(server, document, node).await?;
         Ok(true)
     }
 
+    /// Keeps the keys of a document that came from the server itself.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn keep_document(&self, server: &ServerName, document: &str) -> Result<(), Error> {
+        match checked(server, document) {
+            Some(published) => self.keep_keys(server, published, None).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this is a server's key document, by its own keys.
+    pub(crate) fn is_document_of(&self, server: &ServerName, document: &str) -> bool {
+        checked(server, document).is_some()
+    }
+
     async fn ask_itself(&self, server: &ServerName) -> Option<published::Published> {
-        let body = self.fetch_document(server).await?;
-        published::Published::verify(server, &body)
-            .inspect_err(|why| tracing::debug!(why, "a server's key document was refused"))
-            .ok()
+        checked(server, &self.fetch_document(server).await?)
     }
 
     /// A server's own document as it sends it, unchecked.
@@ -190,7 +246,7 @@ impl Classic {
         let mut row = self.held_keys(notary)?;
         if row.as_ref().is_none_or(|row| row.valid_until_ms < now_ms) {
             if let Some(document) = self.ask_itself(notary).await {
-                self.keep_keys(notary, document).await?;
+                self.keep_keys(notary, document, None).await?;
             }
             row = self.held_keys(notary)?;
         }
@@ -208,18 +264,35 @@ impl Classic {
         (answer.status() == StatusCode::OK).then(|| String::from_utf8(answer.into_body().into()).ok()).flatten()
     }
 
-    async fn keep_keys(&self, server: &ServerName, document: published::Published) -> Result<(), Error> {
+    /// Keeps the keys of a server, and which node it is if its document shows that.
+    async fn keep_keys(
+        &self,
+        server: &ServerName,
+        document: published::Published,
+        node: Option<NodeName>,
+    ) -> Result<(), Error> {
         let (key, now_ms) = (server.to_owned(), self.0.core.clock().now_ms());
         let view_key = key.clone();
         let write = job(
             move |view| Ok::<_, Error>(view.get(tables::SERVER_KEYS, &*view_key)?),
             move |before: Option<ServerKeys>, txn| {
-                txn.put(tables::SERVER_KEYS, &*key, &document.clone().into_row(before, now_ms))
+                txn.put(tables::SERVER_KEYS, &*key, &document.clone().into_row(before, now_ms))?;
+                match &node {
+                    Some(node) => note_proof(txn, node, &key, now_ms).map(drop),
+                    None => Ok(()),
+                }
             },
         );
         self.0.core.write(write).await?;
         Ok(())
     }
+}
+
+/// A document, if it is of that server and holds.
+fn checked(server: &ServerName, document: &str) -> Option<published::Published> {
+    published::Published::verify(server, document)
+        .inspect_err(|why| tracing::debug!(why, "a server's key document was refused"))
+        .ok()
 }
 
 /// Whether a row has all that is needed, good at that time.

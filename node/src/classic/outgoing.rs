@@ -2,27 +2,40 @@
 
 use bytes::Bytes;
 use http::{Method, Request, header};
-use ruma::api::{
-    OutgoingBody, OutgoingRequest,
-    error::IntoHttpError,
-    federation::{
-        authenticated_media::{get_content, get_content_thumbnail},
-        authorization::get_event_authorization,
-        backfill::get_backfill,
-        device::get_devices,
-        directory::{get_public_rooms, get_public_rooms_filtered},
-        event::{get_event, get_event_by_timestamp, get_missing_events, get_room_state, get_room_state_ids},
-        keys::{claim_keys, get_keys},
-        membership::{prepare_join_event, prepare_knock_event, prepare_leave_event},
-        query::{get_profile_information, get_room_information},
-        space::get_hierarchy,
-        thirdparty::exchange_invite,
+use ruma::{
+    RoomId,
+    api::{
+        OutgoingBody, OutgoingRequest,
+        error::IntoHttpError,
+        federation::{
+            authenticated_media::{get_content, get_content_thumbnail},
+            authorization::get_event_authorization,
+            backfill::get_backfill,
+            device::get_devices,
+            directory::{get_public_rooms, get_public_rooms_filtered},
+            event::{get_event_by_timestamp, get_missing_events, get_room_state, get_room_state_ids},
+            keys::{claim_keys, get_keys},
+            membership::{prepare_join_event, prepare_knock_event, prepare_leave_event},
+            query::{get_profile_information, get_room_information},
+            space::get_hierarchy,
+        },
+        path_builder::SinglePath,
     },
-    path_builder::SinglePath,
 };
 use serde_json::value::RawValue;
 
 use super::sendable::{ClassicRoom, Sendable};
+
+/// What a question is about, which decides whether it may leave by the classic route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// A room: it must not be an overlay room.
+    Room(&'a RoomId),
+    /// Users, devices and files of the server: overlay rooms must not be all that is shared with it.
+    People,
+    /// What a server shows to everybody who asks.
+    Everybody,
+}
 
 /// A request that carries no event.
 pub trait Question: OutgoingRequest<PathBuilder = SinglePath> {
@@ -30,36 +43,45 @@ pub trait Question: OutgoingRequest<PathBuilder = SinglePath> {
     const MOST: u64;
     /// Whether nobody waits for it: then a server that is down is left alone for a while.
     const CAN_WAIT: bool;
+
+    /// What it is about.
+    fn about(&self) -> About<'_>;
 }
 
 macro_rules! questions {
-    ($most:expr, $can_wait:expr, $($request:ty),* $(,)?) => {
+    ($most:expr, $can_wait:expr, $about:expr; $($request:ty),* $(,)?) => {
         $(impl Question for $request {
             const MOST: u64 = $most;
             const CAN_WAIT: bool = $can_wait;
+
+            fn about(&self) -> About<'_> {
+                let about: fn(&Self) -> About<'_> = $about;
+                about(self)
+            }
         })*
     };
 }
 // The state of a room with its auth chain.
-questions!(256 << 20, true, get_room_state::v1::Request, get_room_state_ids::v1::Request);
-questions!(64 << 20, true, get_event_authorization::v1::Request);
+questions!(256 << 20, true, |it| About::Room(&it.room_id); get_room_state::v1::Request, get_room_state_ids::v1::Request);
+questions!(64 << 20, true, |it| About::Room(&it.room_id); get_event_authorization::v1::Request);
 // A hundred events of 64 KiB.
-questions!(16 << 20, true, get_backfill::v1::Request, get_missing_events::v1::Request, get_event::v1::Request);
+questions!(16 << 20, true, |it| About::Room(&it.room_id); get_backfill::v1::Request, get_missing_events::v1::Request);
 // The largest upload that is usual.
-questions!(128 << 20, false, get_content::v1::Request, get_content_thumbnail::v1::Request);
-questions!(
-    8 << 20,
-    false,
+questions!(128 << 20, false, |_| About::People; get_content::v1::Request, get_content_thumbnail::v1::Request);
+questions!(8 << 20, false, |_| About::People;
     claim_keys::v1::Request,
-    exchange_invite::v1::Request,
     get_devices::v1::Request,
-    get_event_by_timestamp::v1::Request,
-    get_hierarchy::v1::Request,
     get_keys::v1::Request,
     get_profile_information::v1::Request,
+);
+questions!(8 << 20, false, |_| About::Everybody;
     get_public_rooms::v1::Request,
     get_public_rooms_filtered::v1::Request,
     get_room_information::v1::Request,
+);
+questions!(8 << 20, false, |it| About::Room(&it.room_id);
+    get_event_by_timestamp::v1::Request,
+    get_hierarchy::v1::Request,
     prepare_join_event::v1::Request,
     prepare_knock_event::v1::Request,
     prepare_leave_event::v1::Request,

@@ -55,6 +55,11 @@ impl Blocked {
     }
 }
 
+/// Whether a pattern fits all of a text: `*` stands for any letters, `?` for one.
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+    matches(pattern.as_bytes(), text.as_bytes())
+}
+
 /// Whether a pattern fits all of a text. Linear but for the last star, to which it goes back.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use millpond_mailbox::introduction::Introduction;
+use millpond_mailbox::{introduction::Introduction, name::NodeName};
 use millpond_overlay::Overlay;
 use ruma::{OwnedServerName, RoomId, ServerName};
 use tokio::time::Instant;
 
 use super::{Door, Federation, Origin, is_in, limits::Act};
-use crate::{Error, peers::is_linked};
+use crate::{
+    Error,
+    peers::{is_linked, node_of, server_of},
+};
 
 /// For reaching the one whom it is for.
 const CARRY: Duration = Duration::from_secs(30);
@@ -26,7 +29,7 @@ impl Federation {
         }
         let intro = Introduction::from_bytes(bytes).map_err(|e| Error::invalid_param(e.to_string()))?;
         let room_id = RoomId::parse(intro.room_id()).map_err(|_| refused())?;
-        let to = OwnedServerName::try_from(intro.to().as_str()).map_err(|_| refused())?;
+        let to = self.server_of(intro.to())?;
         self.check_joined(origin, &room_id, &origin.server)?;
         self.check_joined(origin, &room_id, &to)?;
         let overlay = self.parts.links.overlay().await?;
@@ -51,11 +54,19 @@ impl Federation {
         room_id: &RoomId,
         intro: Introduction,
     ) -> Result<(), Error> {
-        let carrier = intro_carrier(&origin.server)?;
+        let carrier = node_of(self.core.snapshot()?.view(), &origin.server)?.ok_or_else(refused)?;
         let opened = overlay.open_introduction(intro).await.map_err(|e| Error::invalid_param(e.to_string()))?;
-        let peer = OwnedServerName::try_from(opened.peer().as_str()).map_err(|_| refused())?;
+        let peer = self.server_of(opened.peer())?;
         self.check_joined(origin, room_id, &peer)?;
         overlay.take_introduction(&carrier, opened).await.map_err(|e| Error::forbidden(e.to_string()))
+    }
+
+    /// The server that a node speaks for.
+    fn server_of(&self, node: &NodeName) -> Result<OwnedServerName, Error> {
+        if node == self.core.identity().node_name() {
+            return Ok(self.core.identity().server_name().to_owned());
+        }
+        server_of(self.core.snapshot()?.view(), node)?.ok_or_else(refused)
     }
 
     /// That a server is joined to a room in which we are.
@@ -68,10 +79,6 @@ impl Federation {
         })?;
         if is_in(view, room, server)? { Ok(()) } else { Err(refused()) }
     }
-}
-
-fn intro_carrier(server: &ServerName) -> Result<millpond_mailbox::name::NodeName, Error> {
-    millpond_mailbox::name::NodeName::parse(server.as_str()).map_err(|_| refused())
 }
 
 fn refused() -> Error {

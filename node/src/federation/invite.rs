@@ -59,8 +59,10 @@ impl Federation {
         if head.sender.server_name() != origin.server {
             return Err(Error::forbidden("the inviter is not a user of your server"));
         }
-        if self.core.config().blocked.has_user(&head.sender) {
-            return Err(Error::forbidden("invites of that user are not taken here"));
+        {
+            let snapshot = self.core.snapshot()?;
+            self.core.guard().check_user(snapshot.view(), &head.sender)?;
+            self.core.guard().check_room(snapshot.view(), invite.room_id)?;
         }
         if origin.door == Door::Classic {
             self.limits.take(&head.sender, Act::InviteOfUser)?;

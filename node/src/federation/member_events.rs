@@ -72,6 +72,7 @@ impl Federation {
         let (short, room) = self.resident(view, origin, room_id)?;
         check_acl(view, short, &origin.server)?;
         check_class(view, short, origin, user)?;
+        self.check_guard(view, user, &membership)?;
         if versions.is_some_and(|versions| !versions.contains(&room.version)) {
             return Err(incompatible(room.version));
         }
@@ -119,6 +120,7 @@ impl Federation {
         };
         let head = check_head(event, origin, room_id, &membership)?;
         check_class(self.core.snapshot()?.view(), room.0, origin, &head.sender)?;
+        self.check_guard(self.core.snapshot()?.view(), &head.sender, &membership)?;
         let event = match head.content.authorised_via {
             Some(voucher) if membership == MembershipState::Join => {
                 self.vouch(&room, rules, &head.sender, &voucher, event)?
@@ -134,6 +136,14 @@ impl Federation {
         let except = BTreeSet::from([origin.server.clone()]);
         self.parts.inbox.append((room.0, &room.1), pdu.clone(), except).await?;
         Ok(Taken { room, pdu })
+    }
+
+    /// That somebody who enters, or asks to, is not kept out. Everybody may leave.
+    fn check_guard(&self, view: View<'_>, user: &UserId, membership: &MembershipState) -> Result<(), Error> {
+        match membership {
+            MembershipState::Leave => Ok(()),
+            _ => self.core.guard().check_user(view, user),
+        }
     }
 
     /// Signs a restricted join for which a user of ours vouches.

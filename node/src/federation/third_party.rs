@@ -1,10 +1,19 @@
-//! `/exchange_third_party_invite`: a user of another server shows the proof that an invited address is his.
+//! `/exchange_third_party_invite`: a user of another server shows the proof that an invited address is his; `/3pid/onbind`: the
+//! identity server says that an address is now one of our user's, with the invites that wait for it.
 
-use ruma::{CanonicalJsonObject, RoomId, UserId, api::federation::thirdparty::exchange_invite, events::StateEventType};
+use millpond_store::tables;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, RoomId, UserId,
+    api::federation::thirdparty::{bind_callback, exchange_invite},
+    events::StateEventType,
+};
 use serde::Deserialize;
 
-use super::{Door, Federation, Origin, check_acl};
-use crate::Error;
+use super::{Door, Federation, Origin, check_acl, limits::Act};
+use crate::{Error, memberships::Signed};
+
+/// Waiting invites of one notification that are looked at.
+const MAX_INVITES: usize = 20;
 
 #[derive(Deserialize)]
 struct Content {
@@ -47,5 +56,40 @@ impl Federation {
             .map_err(|e| Error::bad_json(format!("the content is not that of a third-party invite: {e}")))?;
         let signed = content.third_party_invite.signed;
         self.parts.memberships.exchange(sender, room_id, &request.state_key, signed).await
+    }
+
+    /// Answers `/3pid/onbind`: each invite is asked for where it was made. Nobody signs this request, so the proofs must be
+    /// signed with a key of the identity server that the owner has configured.
+    ///
+    /// # Errors
+    /// 403 without a configured identity server, for users of other servers and for proofs that do not hold; 429 for too many.
+    pub async fn on_bind(&self, user: &UserId, invites: Vec<bind_callback::v1::ThirdPartyInvite>) -> Result<(), Error> {
+        if self.core.config().identity_server.is_none() {
+            return Err(Error::forbidden("no identity server is configured here"));
+        }
+        if !self.core.identity().is_our_user(user) {
+            return Err(Error::forbidden(format!("{user} is not a user of this server")));
+        }
+        let here = self.core.snapshot()?.view().get(tables::ACCOUNTS, user)?;
+        // Who asks does not learn who is here.
+        if here.is_none_or(|account| account.deactivated) {
+            return Ok(());
+        }
+        for invite in invites.into_iter().take(MAX_INVITES) {
+            self.limits.take(user, Act::InviteOfUser)?;
+            let proof: CanonicalJsonObject = serde_json::from_str(invite.signed.json().get())
+                .map_err(|e| Error::bad_json(format!("a proof cannot be read: {e}")))?;
+            let text = |name: &str| proof.get(name).and_then(CanonicalJsonValue::as_str).unwrap_or_default();
+            if invite.mxid != user || text("mxid") != user.as_str() {
+                return Err(Error::forbidden("an invite is for another user than the address"));
+            }
+            self.parts.memberships.check_proof(&proof).await?;
+            let (sender, mxid, token) = (invite.sender, user.to_owned(), text("token").to_owned());
+            let signed = Signed { sender, mxid, token, proof };
+            if let Err(error) = self.parts.memberships.redeem(user, &invite.room_id, &signed).await {
+                tracing::debug!(%error, "an invite that waited for an address could not be had");
+            }
+        }
+        Ok(())
     }
 }

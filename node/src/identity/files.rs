@@ -182,6 +182,7 @@ pub(super) fn document(
     identity: &IdentityKey,
     signing: &SigningKey,
     intro: &XWingSecret,
+    dns_name: Option<&ServerName>,
 ) -> Result<KeyDocument, KeyFileError> {
     let keys = DocumentKeys {
         generation: signing.generation(),
@@ -189,7 +190,11 @@ pub(super) fn document(
         old: &BTreeMap::new(),
         intro_key: Some(&intro.public()),
     };
-    KeyDocument::build(identity, &keys).map_err(|e| KeyFileError::Document(e.to_string()))
+    let built = match dns_name {
+        Some(name) => KeyDocument::build_claiming(identity, &keys, name.as_str()),
+        None => KeyDocument::build(identity, &keys),
+    };
+    built.map_err(|e| KeyFileError::Document(e.to_string()))
 }
 
 /// The same key in ruma's type: it takes PKCS#8, whose version 1 form for Ed25519 is a fixed head and the seed (RFC 8410).

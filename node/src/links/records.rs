@@ -10,7 +10,7 @@ use millpond_store::{
 };
 use ruma::OwnedServerName;
 
-use crate::outbox::posted;
+use crate::{outbox::posted, peers};
 
 /// A [`LinkStore`] over the node's database.
 pub(super) struct LinkRows {
@@ -64,8 +64,10 @@ impl LinkStore for LinkRows {
                     txn.put(tables::MAIL_IN, position, item)?;
                     txn.touch(Topic::Mail);
                 }
-                posted(txn, &peer, &delivery.done)?;
-                txn.touch(Topic::Outbox(peer.clone()));
+                if let Some(server) = peers::server_of(txn.view(), &delivery.peer)? {
+                    posted(txn, &server, &delivery.done)?;
+                    txn.touch(Topic::Outbox(server));
+                }
                 // Wakes the outbox even where nothing else takes a position.
                 txn.next_position();
                 Ok(())

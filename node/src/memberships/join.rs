@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use millpond_matrix::{
     CheckedPdu,
     join::{self, AcceptedState, RoomAnswer},
@@ -20,7 +21,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::Memberships;
+use super::{Memberships, in_turn};
 use crate::{
     Error,
     classic::AnyPdu,
@@ -39,23 +40,23 @@ impl Memberships {
     ) -> Result<(), Error> {
         let _held = self.inbox.hold(room_id);
         let kept = self.kept_snapshot(user, room_id)?;
-        let mut failure = None;
-        for server in self.candidates(user, room_id, via)? {
-            // With the room at hand nobody need be waited for who is not there.
-            let patience = match kept {
-                Some(_) if !self.peers.is_connected(&server) => PROBE,
-                _ => PATIENCE,
+        // With the room at hand a resident server that answers decides; nobody need be waited for who is not there.
+        let is_final = |error: &Error| kept.is_some() && !is_absence(error);
+        let has_room = kept.is_some();
+        let attempt = |server: OwnedServerName| {
+            let extra = extra.clone();
+            let join = async move {
+                let patience = if has_room && !self.peers.is_connected(&server) { PROBE } else { PATIENCE };
+                self.join_through(&server, patience, user, room_id, extra).await
             };
-            match self.join_through(&server, patience, user, room_id, extra.clone()).await {
-                Ok(()) => return self.forget_snapshot(user, room_id).await,
-                // A resident server that answers decides.
-                Err(error) if kept.is_some() && !is_absence(&error) => return Err(error),
-                Err(error) => failure = Some(error),
-            }
-        }
-        match kept {
-            Some(kept) => self.join_by_snapshot(user, room_id, &kept, extra).await,
-            None => Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room"))),
+            join.boxed()
+        };
+        match in_turn(self.candidates(user, room_id, via)?, is_final, attempt).await {
+            Ok(()) => self.forget_snapshot(user, room_id).await,
+            Err(error) => match kept {
+                Some(kept) if is_absence(&error) => self.join_by_snapshot(user, room_id, &kept, extra).await,
+                _ => Err(error),
+            },
         }
     }
 
@@ -94,9 +95,14 @@ impl Memberships {
 
     /// An event that enters or leaves a room, with what is known of the room's policy.
     pub(super) fn sendable(&self, room_id: &RoomId, pdu: &CheckedPdu) -> Result<AnyPdu, Error> {
+        let json = RawValue::from_string(pdu.json().to_owned()).map_err(|e| Error::internal(e.to_string()))?;
+        self.sendable_json(room_id, json)
+    }
+
+    /// The same for what becomes an event of the room elsewhere.
+    pub(super) fn sendable_json(&self, room_id: &RoomId, json: Box<RawValue>) -> Result<AnyPdu, Error> {
         let snapshot = self.core.snapshot()?;
         let room = rows::room(snapshot.view(), room_id)?.map(|(_, room)| room);
-        let json = RawValue::from_string(pdu.json().to_owned()).map_err(|e| Error::internal(e.to_string()))?;
         Ok(AnyPdu::outside(room.as_ref(), json))
     }
 

@@ -1,5 +1,6 @@
 //! Leaving and knocking over federation (server-server spec, "Leaving Rooms" and "Knocking upon a room").
 
+use futures::FutureExt;
 use millpond_matrix::{
     CheckedPdu,
     rules::SUPPORTED,
@@ -19,7 +20,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::{Memberships, join::supported, membership};
+use super::{Memberships, in_turn, join::supported, membership};
 use crate::{
     Error,
     peers::PATIENCE,
@@ -43,11 +44,13 @@ impl Memberships {
             Some(MembershipState::Leave | MembershipState::Ban) => return Ok(()),
             Some(_) => {}
         }
-        for server in self.candidates(user, room_id, Vec::new()).unwrap_or_default() {
-            match self.leave_through(&server, user, room_id, extra.clone()).await {
-                Ok(()) => break,
-                Err(error) => tracing::debug!(%error, "a server did not take the leave"),
-            }
+        let attempt = |server: OwnedServerName| {
+            let extra = extra.clone();
+            async move { self.leave_through(&server, user, room_id, extra).await }.boxed()
+        };
+        let servers = self.candidates(user, room_id, Vec::new()).unwrap_or_default();
+        if let Err(error) = in_turn(servers, |_| false, attempt).await {
+            tracing::debug!(%error, "no server took the leave");
         }
         self.set_left(user, room_id).await?;
         self.forget_snapshot(user, room_id).await
@@ -77,14 +80,11 @@ impl Memberships {
         via: Vec<OwnedServerName>,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
-        let mut failure = None;
-        for server in self.candidates(user, room_id, via)? {
-            match self.knock_through(&server, user, room_id, extra.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| Error::not_found("no server knows that room")))
+        let attempt = |server: OwnedServerName| {
+            let extra = extra.clone();
+            async move { self.knock_through(&server, user, room_id, extra).await }.boxed()
+        };
+        in_turn(self.candidates(user, room_id, via)?, |_| false, attempt).await
     }
 
     async fn knock_through(

@@ -6,15 +6,18 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use millpond_matrix::build::EventDraft;
+use millpond_matrix::{
+    build::EventDraft,
+    signing::{PublicKeyMap, verify_json},
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
     api::{error::ErrorKind, federation::thirdparty::exchange_invite},
     events::{StateEventType, TimelineEventType},
-    serde::Raw,
+    serde::{Base64, Raw},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 use sha2::{Digest, Sha256};
 
 use super::Memberships;
@@ -108,12 +111,16 @@ impl Memberships {
             "membership": "invite",
             "third_party_invite": { "display_name": "", "signed": signed.proof },
         });
-        let content = Raw::new(&content).map_err(|e| Error::internal(e.to_string()))?.cast_unchecked();
-        let member = StateEventType::RoomMember;
-        let mut request =
-            exchange_invite::v1::Request::new(room_id.to_owned(), signed.sender.clone(), user.to_owned(), content);
-        request.kind = member;
-        self.peers.ask(signed.sender.server_name(), request, PATIENCE).await?;
+        let content = to_raw_value(&content).map_err(|e| Error::internal(e.to_string()))?;
+        let (room, sender, target) = (room_id.to_owned(), signed.sender.clone(), user.to_owned());
+        let request = |content| {
+            let mut request = exchange_invite::v1::Request::new(room, sender, target, Raw::from_json(content));
+            request.kind = StateEventType::RoomMember;
+            request
+        };
+        // It becomes an event of the room, and goes only where those go.
+        let content = self.sendable_json(room_id, content)?;
+        self.peers.bring(signed.sender.server_name(), content, request, PATIENCE).await?;
         Ok(())
     }
 
@@ -246,6 +253,38 @@ impl Memberships {
         if valid { Ok(()) } else { Err(Error::forbidden("the identity server has taken the key of that invite back")) }
     }
 
+    /// That a proof is signed with a key of the configured identity server.
+    ///
+    /// # Errors
+    /// 403 when it is not; 504 when the identity server does not answer.
+    pub(crate) async fn check_proof(&self, proof: &CanonicalJsonObject) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct PublicKey {
+            public_key: String,
+        }
+        let refused = || Error::forbidden("the proof is not signed by the identity server of this homeserver");
+        let base = self.core.config().identity_server.as_deref().ok_or_else(refused)?.trim_end_matches('/');
+        let Some(CanonicalJsonValue::Object(signatures)) = proof.get("signatures") else { return Err(refused()) };
+        for (signer, keys) in signatures.iter().take(KEYS_MAX) {
+            let CanonicalJsonValue::Object(keys) = keys else { continue };
+            for id in keys.keys().take(KEYS_MAX).filter(|id| is_key_id(id)) {
+                let url = format!("{base}/_matrix/identity/v2/pubkey/{id}");
+                let Ok(PublicKey { public_key }) = self.ask_identity(Method::GET, &url, "", None).await else {
+                    continue;
+                };
+                let Ok(key) = Base64::parse(public_key) else { continue };
+                let known = PublicKeyMap::from([(signer.clone(), [(id.clone(), key)].into())]);
+                let mut alone = proof.clone();
+                let of_signer = CanonicalJsonObject::from([(signer.clone(), CanonicalJsonValue::Object(keys.clone()))]);
+                alone.insert("signatures".to_owned(), CanonicalJsonValue::Object(of_signer));
+                if verify_json(&known, &alone).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
+        Err(refused())
+    }
+
     async fn ask_identity<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -274,6 +313,10 @@ impl Memberships {
             status => Err(failed(format!("status {status}"))),
         }
     }
+}
+
+fn is_key_id(id: &str) -> bool {
+    id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.'))
 }
 
 fn shown(key: &Key) -> Value {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::Outbox;
+use super::{Outbox, absence::newest_of_rooms};
 use crate::{
     Error,
     classic::AnyPdu,
@@ -99,12 +99,27 @@ impl Outbox {
             Route::Link => pack_edus(view, server, MAX_PACKS)?,
             Route::Classic => PackEdus::default(),
         };
+        let first = match route == Route::Classic && self.absences.is_long(server, self.core.clock().now_ms()) {
+            true => newest_of_rooms(view, server, MAX_PDUS)?,
+            false => Vec::new(),
+        };
+        for (position, event) in &first {
+            let row = rooms::rows::event(view, *event)?;
+            let room = rooms::rows::room_row(view, row.meta.room)?;
+            bytes += row.json.len();
+            pdus.push(AnyPdu::of(&room, raw(row)?));
+            positions.push(*position);
+        }
         for json in &packs.edus {
             bytes += json.len();
             edus.push(raw_json(json.clone())?);
         }
         for row in view.scan(tables::OUTBOX, (server,))? {
             let ((_, position), item) = row?;
+            // In its own order all of it follows.
+            if !first.is_empty() {
+                break;
+            }
             match item {
                 OutboxItem::Invite(event) if positions.is_empty() && packs.edus.is_empty() => {
                     return Ok(Some(Batch::Invite { position, event }));

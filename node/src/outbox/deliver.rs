@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::Request;
-use millpond_store::{job, rows::EventShort, tables};
+use millpond_store::{View, job, rows::EventShort, tables};
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomVersionId, ServerName,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, ServerName,
     api::federation::membership::{RawStrippedState, create_invite},
+    events::room::member::MembershipState,
 };
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ use crate::{
     keys::{DeviceEdus, PackEdus, device_lists_delivered, packs_delivered},
     peers::{PeerError, Route},
     receipts::{ReceiptEdus, receipts_delivered},
-    rooms,
+    rooms::{self, Action, current},
 };
 
 /// An invite, and what goes with it: it is of the same room.
@@ -50,6 +51,18 @@ impl Invite {
         }
     }
 }
+
+/// An invite in a room, and who may take it back.
+struct Standing {
+    room_id: OwnedRoomId,
+    target: OwnedUserId,
+    by: Vec<OwnedUserId>,
+}
+
+/// How long after an invite its refusal for want of our keys is not the last word.
+const PATIENCE_FOR_KEYS_MS: u64 = 3_600_000;
+/// Users here in whose name an invite is tried to be taken back.
+const MAX_TRIED: usize = 20;
 
 impl Outbox {
     pub(super) async fn send(&self, server: &ServerName, batch: &Batch) -> Result<(), PeerError> {
@@ -79,10 +92,63 @@ impl Outbox {
             }
         };
         match sent {
-            // A refused invite stays in the room as it is; sending it again would be refused again.
-            Err(PeerError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => Ok(()),
+            // Sending it again would be refused again.
+            Err(PeerError::Refused { status, message, .. }) if self.is_final(status, event) => {
+                self.take_back(event, server, &message).await.map_err(|e| PeerError::Malformed(e.to_string()))
+            }
             other => other,
         }
+    }
+
+    /// Whether a refusal of an invite stands. A server that cannot get our keys says 401, and may get them later.
+    fn is_final(&self, status: u16, event: EventShort) -> bool {
+        match status {
+            401 => {
+                let made_ms = self.core.snapshot().ok().and_then(|snapshot| made_ms(snapshot.view(), event));
+                made_ms.is_none_or(|made_ms| made_ms + PATIENCE_FOR_KEYS_MS < self.core.clock().now_ms())
+            }
+            429 => false,
+            status => (400..500).contains(&status),
+        }
+    }
+
+    /// Takes an invite back that the invited user's server refuses, so that everybody in the room sees that it came to
+    /// nothing, and why: in the inviter's name, or, where he may only invite, in that of another user here who may.
+    async fn take_back(&self, event: EventShort, server: &ServerName, why: &str) -> Result<(), Error> {
+        let Some(invite) = self.standing_invite(event)? else { return Ok(()) };
+        let reason = match why {
+            "" => format!("{server} refused the invite"),
+            why => format!("{server} refused the invite: {why}"),
+        };
+        let reason = CanonicalJsonObject::from([("reason".to_owned(), CanonicalJsonValue::String(reason))]);
+        for user in &invite.by {
+            let (room_id, target) = (&*invite.room_id, &*invite.target);
+            match self.rooms.change_membership(user, room_id, target, Action::Kick, reason.clone()).await {
+                Err(Error::Matrix { .. }) => {}
+                other => return other,
+            }
+        }
+        tracing::warn!("an invite was refused by the invited user's server, and nobody here may take it back");
+        Ok(())
+    }
+
+    /// An invite that is still the membership of its target.
+    fn standing_invite(&self, event: EventShort) -> Result<Option<Standing>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let row = rooms::rows::event(view, event)?;
+        let room = row.meta.room;
+        let room_id = rooms::rows::room_id(view, room)?;
+        let pdu = rooms::rows::pdu(&room_id, row)?;
+        let Some(Ok(target)) = pdu.state_key().map(OwnedUserId::try_from) else { return Ok(None) };
+        if current::entry(view, room, "m.room.member", target.as_str())? != Some(event) {
+            return Ok(None);
+        }
+        let mut by = vec![pdu.sender().to_owned()];
+        let ours = |user: &OwnedUserId| self.core.identity().is_our_user(user);
+        let others = current::members(view, room, |membership| *membership == MembershipState::Join)?;
+        by.extend(others.into_iter().filter(ours).take(MAX_TRIED));
+        Ok(Some(Standing { room_id, target, by }))
     }
 
     /// An invite for a mailbox; `whole`: with its room.
@@ -147,6 +213,12 @@ impl Outbox {
         self.core.write(forget).await?;
         Ok(())
     }
+}
+
+fn made_ms(view: View<'_>, event: EventShort) -> Option<u64> {
+    let row = rooms::rows::event(view, event).ok()?;
+    let room_id = rooms::rows::room_id(view, row.meta.room).ok()?;
+    Some(rooms::rows::pdu(&room_id, row).ok()?.origin_server_ts().get().into())
 }
 
 /// Adds the room to the body of an invite.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_mailbox::{
     item::{Item, Request},
-    name::NodeName,
     session::{Handle, Offered, Priority, RoomTag},
     time::UnixMillis,
 };
@@ -21,7 +20,7 @@ use super::{Outbox, batch::served_in};
 use crate::{
     Error,
     keys::pack_edus,
-    peers::Route,
+    peers::{Route, node_of},
     receipts::{receipt_edus, receipts_delivered},
     rooms,
 };
@@ -116,7 +115,11 @@ impl Outbox {
                 OutboxItem::Pdu(event) => {
                     let row = rooms::rows::event(view, event)?;
                     let via = served_in(view, row.meta.room, row.meta.position, &mut served)?;
-                    let via = via.iter().filter_map(|server| NodeName::parse(server.as_str()).ok()).collect();
+                    let mut nodes = Vec::new();
+                    for server in &via {
+                        nodes.extend(node_of(view, server)?);
+                    }
+                    let via = nodes;
                     let member = row.header.kind.of(&row.json).contains("m.room.member");
                     let priority = if member { Priority::Essential } else { Priority::Ordinary };
                     let body = format!("{{\"pdus\":[{}]}}", row.json).into_bytes();

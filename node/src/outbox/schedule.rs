@@ -31,9 +31,12 @@ struct Destination {
 }
 
 /// The schedule of all destinations. Times are milliseconds since the epoch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Schedule {
     destinations: BTreeMap<OwnedServerName, Destination>,
+    /// The longest wait for a classic server, of which there may be thousands, some gone for good. One that comes back is
+    /// heard of when it sends us something.
+    longest_classic_wait_ms: u64,
 }
 
 /// Deliveries at once.
@@ -42,15 +45,25 @@ const MAX_SENDING: usize = 16;
 const FIRST_WAIT_MS: u64 = 1_000;
 /// The longest wait. A peer that comes back says so by itself, so this only matters when that was missed.
 const LONGEST_WAIT_MS: u64 = 5 * 60_000;
-/// The same for a classic server, of which there may be thousands, some gone for good. One that comes back is heard of when
-/// it sends us something.
+/// The same for a classic server, unless the settings say otherwise.
 const LONGEST_CLASSIC_WAIT_MS: u64 = 60 * 60_000;
 
-fn longest_wait_ms(server: &ServerName) -> u64 {
-    if is_of_the_dns(server) { LONGEST_CLASSIC_WAIT_MS } else { LONGEST_WAIT_MS }
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::new(LONGEST_CLASSIC_WAIT_MS)
+    }
 }
 
 impl Schedule {
+    /// Nobody is owed anything yet.
+    pub fn new(longest_classic_wait_ms: u64) -> Self {
+        Self { destinations: BTreeMap::new(), longest_classic_wait_ms }
+    }
+
+    fn longest_wait_ms(&self, server: &ServerName) -> u64 {
+        if is_of_the_dns(server) { self.longest_classic_wait_ms } else { LONGEST_WAIT_MS }
+    }
+
     /// Takes an event; `random` is any number, for the jitter.
     pub fn handle(&mut self, event: InEvent, now_ms: u64, random: u64) {
         match event {
@@ -66,7 +79,7 @@ impl Schedule {
             }
             InEvent::Idle(server) => drop(self.destinations.remove(&server)),
             InEvent::Failed(server) => {
-                let longest_wait_ms = longest_wait_ms(&server);
+                let longest_wait_ms = self.longest_wait_ms(&server);
                 let destination = self.destinations.entry(server).or_default();
                 destination.sending = false;
                 destination.work = true;

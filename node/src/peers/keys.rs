@@ -13,7 +13,7 @@ use millpond_store::{View, job, tables};
 use ruma::{OwnedServerName, ServerName, serde::Base64};
 use tokio::time::Instant;
 
-use super::{PATIENCE, Peers};
+use super::{PATIENCE, Peers, names::key_name, node_of};
 use crate::{
     Error,
     classic::{KeyRing, Needed, is_of_the_dns},
@@ -33,7 +33,21 @@ impl Peers {
         let ours = |server: &ServerName| self.core.identity().is_ours(server);
         let (dns, by_key): (Vec<_>, Vec<_>) =
             servers.into_iter().partition(|(server, _)| is_of_the_dns(server) && !ours(server));
-        let mut ring = self.classic.keys(dns).await?;
+        // Whose name is proven shows its keys in the document that its identity signs, as a key-named server does.
+        let mut named = KeyRing::default();
+        let mut unnamed = Vec::new();
+        for (server, needed) in dns {
+            let keys = self.document(&server)?.map(|document| key_set(&document)).unwrap_or_default();
+            let has_all = !needed.ids.is_empty() && needed.ids.iter().all(|id| keys.contains_key(id));
+            if !keys.is_empty() {
+                named.add_lasting(&server, keys);
+            }
+            if !has_all {
+                unnamed.push((server, needed));
+            }
+        }
+        let mut ring = self.classic.keys(unnamed).await?;
+        ring.merge(named);
         // A carrier that invents servers, and is slow to say who they are, holds up nobody for longer than this.
         let mut asking = PATIENCE;
         for (server, _) in by_key {
@@ -100,13 +114,14 @@ impl Peers {
     /// # Errors
     /// Storage errors.
     pub async fn take_document(&self, server: &ServerName, bytes: &[u8]) -> Result<bool, Error> {
-        let Ok(name) = NodeName::parse(server.as_str()) else { return Ok(false) };
+        let Some(name) = node_of(self.core.snapshot()?.view(), server)? else { return Ok(false) };
         let Ok(document) = KeyDocument::verify_for(&name, bytes) else { return Ok(false) };
-        let (key, view_key) = (server.to_owned(), server.to_owned());
+        let Some(key) = key_name(&name) else { return Ok(false) };
+        let view_key = key.clone();
         let offered = document.clone();
         let write = job(
             move |view| {
-                let held = held(view, &view_key)?;
+                let held = held_by_key(view, &view_key)?;
                 Ok::<_, Error>(document.against(held.as_ref()))
             },
             move |verdict, txn| {
@@ -124,18 +139,25 @@ impl Peers {
     }
 
     /// Takes over the document that a link's peer has shown.
-    pub(super) async fn take_link_document(&self, server: &ServerName) -> Result<(), Error> {
-        let (Some(overlay), Ok(name)) = (self.links.running(), NodeName::parse(server.as_str())) else { return Ok(()) };
-        if let Ok(document) = overlay.key_document(&name).await {
-            self.take_document(server, document.as_bytes()).await?;
+    pub(super) async fn take_link_document(&self, node: &NodeName) -> Result<(), Error> {
+        let (Some(overlay), Some(by_key)) = (self.links.running(), key_name(node)) else { return Ok(()) };
+        if let Ok(document) = overlay.key_document(node).await {
+            self.take_document(&by_key, document.as_bytes()).await?;
         }
         Ok(())
     }
 }
 
-/// The document of a server, as we hold it.
+/// The document of a server that is a node, as we hold it.
 pub(crate) fn held(view: View<'_>, server: &ServerName) -> Result<Option<KeyDocument>, millpond_store::Error> {
-    let Some(bytes) = view.get(tables::KEY_DOCUMENTS, server)? else { return Ok(None) };
+    match node_of(view, server)?.as_ref().and_then(key_name) {
+        Some(key) => held_by_key(view, &key),
+        None => Ok(None),
+    }
+}
+
+fn held_by_key(view: View<'_>, key: &ServerName) -> Result<Option<KeyDocument>, millpond_store::Error> {
+    let Some(bytes) = view.get(tables::KEY_DOCUMENTS, key)? else { return Ok(None) };
     let corrupt = |why: String| millpond_store::Error::Corrupt { table: "KEY_DOCUMENTS", why };
     KeyDocument::verify(&bytes).map(Some).map_err(|e| corrupt(e.to_string()))
 }

@@ -11,7 +11,12 @@ use millpond_store::{
 use ruma::{OwnedServerName, ServerName};
 
 use super::{PeerError, Peers, is_linked};
-use crate::{Error, classic::is_of_the_dns, identity::Identity, rooms};
+use crate::{
+    Error,
+    classic::{About, is_of_the_dns},
+    identity::Identity,
+    rooms,
+};
 
 /// A way to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,24 @@ impl Peers {
         Ok(())
     }
 
+    /// That a question may leave by the classic route: nothing does that is about an overlay room, or about people with whom
+    /// nothing else is shared.
+    pub(super) fn check_about(&self, server: &ServerName, about: About<'_>) -> Result<(), PeerError> {
+        let allowed = self.core.snapshot().and_then(|snapshot| {
+            let view = snapshot.view();
+            match about {
+                About::Room(room_id) => Ok(rooms::rows::room(view, room_id)?.is_none_or(|(_, room)| !room.overlay)),
+                About::People => Ok(!shares_only_overlay(view, self.core.identity(), server)?),
+                About::Everybody => Ok(true),
+            }
+        });
+        match allowed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(PeerError::NotForClassic),
+            Err(error) => Err(PeerError::Malformed(error.to_string())),
+        }
+    }
+
     /// A server could not be reached: the next word from it is news.
     pub(crate) fn await_word(&self, server: &ServerName) {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned());
@@ -78,6 +101,24 @@ impl Peers {
             let _ = self.link_ups.send(server.to_owned());
         }
     }
+}
+
+/// Whether all rooms that we share with a server are overlay rooms; not where none is shared.
+fn shares_only_overlay(view: View<'_>, us: &Identity, server: &ServerName) -> Result<bool, StoreError> {
+    let mut shares_any = false;
+    for row in view.scan(tables::ROOMS, ())? {
+        let (short, room) = row?;
+        if !view.contains(tables::ROOM_SERVERS, (short, server))?
+            || !view.contains(tables::ROOM_SERVERS, (short, us.server_name()))?
+        {
+            continue;
+        }
+        if !room.overlay {
+            return Ok(false);
+        }
+        shares_any = true;
+    }
+    Ok(shares_any)
 }
 
 /// Without a link the events of overlay rooms are owed no more to a server that stays reachable by the classic route.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use http::header;
 use millpond_overlay::RouteError;
 use millpond_store::tables;
 use ruma::{
@@ -17,13 +18,16 @@ use ruma::{
             query::get_profile_information,
         },
     },
+    http_headers::ContentDisposition,
     profile::UserProfile,
 };
 
-use super::{PATIENCE, PeerError, Peers, is_linked};
+use super::{PATIENCE, PeerError, Peers, Route, route};
 use crate::{
     Error,
+    classic::Question,
     directory::{Listing, ListingRequest},
+    egress::Limits,
     media::{Label, MediaSource, RemoteMedia},
     profile::ProfileSource,
     rooms::rows,
@@ -113,15 +117,43 @@ impl MediaSource for Peers {
                 PeerError::Route(_) => asleep(),
                 other => other.into(),
             })?;
-            let FileOrLocation::File(content) = answer.content else {
-                // A node that fetched what a peer names could be sent to addresses of our own network.
-                return Err(Error::unreachable("the other server names another place for the file; it is not fetched"));
+            let content = match answer.content {
+                FileOrLocation::File(content) => content,
+                FileOrLocation::Location(place) => return self.file_at(server, &place, patience).await,
+                _ => return Err(Error::unreachable("the other server answers neither with a file nor with its place")),
             };
             let filename = content.content_disposition.and_then(|disposition| disposition.filename);
             let label = Label { content_type: content.content_type, filename };
             Ok(RemoteMedia { label, body: stream::once(async { Ok(Bytes::from(content.file)) }).boxed() })
         }
         .boxed()
+    }
+}
+
+impl Peers {
+    /// A file that a classic server keeps in another place (server-server spec, "Content Repository"). It is fetched from the
+    /// public internet only, without telling who asks; what a linked node keeps, it keeps itself.
+    async fn file_at(&self, server: &ServerName, place: &str, patience: Duration) -> Result<RemoteMedia, Error> {
+        if self.is_linked(server)? {
+            return Err(Error::unreachable("the other node names another place for the file; it is not fetched"));
+        }
+        let elsewhere =
+            |why: String| Error::unreachable(format!("the file is kept elsewhere, and cannot be had: {why}"));
+        let request = http::Request::get(place).body(Bytes::new()).map_err(|e| elsewhere(e.to_string()))?;
+        let limits = Limits { time: patience, body: get_content::v1::Request::MOST, redirects: 3, https_only: true };
+        let answer = self.core.egress().open(request, limits).await.map_err(|e| elsewhere(e.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(elsewhere(format!("status {}", answer.status())));
+        }
+        let (head, body) = answer.into_parts();
+        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let disposition = text(header::CONTENT_DISPOSITION).and_then(|text| text.parse::<ContentDisposition>().ok());
+        let label = Label {
+            content_type: text(header::CONTENT_TYPE).map(str::to_owned),
+            filename: disposition.and_then(|disposition| disposition.filename),
+        };
+        let body = body.map_err(|e| Error::unreachable(format!("the file broke off: {e}"))).boxed();
+        Ok(RemoteMedia { label, body })
     }
 }
 
@@ -133,7 +165,7 @@ impl Elsewhere for Peers {
         dir: Direction,
     ) -> BoxFuture<'a, Result<Option<Timed>, Error>> {
         async move {
-            for server in self.linked_members(room_id)? {
+            for server in self.askable_members(room_id)? {
                 let request = get_event_by_timestamp::v1::Request::new(room_id.to_owned(), ts, dir);
                 match self.ask(&server, request, PATIENCE).await {
                     Ok(answer) => return Ok(Some((answer.event_id, answer.origin_server_ts))),
@@ -147,22 +179,26 @@ impl Elsewhere for Peers {
 }
 
 impl Peers {
-    /// The first few linked servers in a room.
-    fn linked_members(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>, Error> {
+    /// The first few servers in a room that may be asked about it, those with a link first.
+    fn askable_members(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let Some(room) = rows::room_short(view, room_id)? else { return Ok(Vec::new()) };
-        let mut servers = Vec::new();
-        for row in view.scan(tables::ROOM_SERVERS, (room,))? {
+        let Some((short, room)) = rows::room(view, room_id)? else { return Ok(Vec::new()) };
+        let (mut linked, mut classic) = (Vec::new(), Vec::new());
+        for row in view.scan(tables::ROOM_SERVERS, (short,))? {
             let ((_, server), _) = row?;
-            if is_linked(view, &server)? {
-                servers.push(server);
+            match route(view, self.core.identity(), &server)?.filter(|route| route.carries(&room)) {
+                Some(Route::Link) => linked.push(server),
+                Some(Route::Classic) if classic.len() < ASKED_MAX => classic.push(server),
+                _ => {}
             }
-            if servers.len() == ASKED_MAX {
+            if linked.len() == ASKED_MAX {
                 break;
             }
         }
-        Ok(servers)
+        linked.extend(classic);
+        linked.truncate(ASKED_MAX);
+        Ok(linked)
     }
 }
 

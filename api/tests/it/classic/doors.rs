@@ -3,8 +3,13 @@
 use http::{Method, Request, StatusCode, header};
 use ruma::{owned_server_name, server_name};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{Stranger, answer, refused};
+use super::{Stranger, answer, refused, tls::Authority};
 use crate::harness::{NOW_MS, TestNode};
 
 const PATH: &str = "/_matrix/federation/v1/publicRooms";
@@ -103,6 +108,17 @@ async fn a_transaction_for_another_origin_or_of_too_much_is_refused() {
 }
 
 #[tokio::test]
+async fn who_cannot_be_proven_yet_is_shown_the_keys_all_the_same() {
+    let node = TestNode::named(server_name!("pond.example"));
+    let unknown = Stranger::new("unknown.example");
+    refused(unknown.get(&node, PATH).await, StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED");
+    for path in ["/_matrix/key/v2/server", "/_matrix/key/v2/query/pond.example", "/_matrix/federation/v1/version"] {
+        let (status, answer) = unknown.get(&node, path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn key_documents_are_for_everybody_and_proven() {
     let node = TestNode::named(server_name!("pond.example"));
     let (status, document) = answer(&node, Request::get("/_matrix/key/v2/server").body(String::new()).unwrap()).await;
@@ -119,4 +135,44 @@ async fn key_documents_are_for_everybody_and_proven() {
     let asked = Request::get("/_matrix/key/v2/query/pond.example").body(String::new()).unwrap();
     let (status, answer) = answer(&node, asked).await;
     assert_eq!((status, answer["server_keys"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_connections_of_one_address_do_not_shut_out_others() {
+    let authority = Authority::new();
+    let place = authority.place().await;
+    let name = place.name.clone();
+    let node = TestNode::with(|config| authority.named(config, &name));
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(millpond_api::serve(node.node.clone(), vec![place.door()], stop.clone()));
+    // Each says the beginning of a handshake and then nothing: after the 64th, those of the same address are closed.
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(name.as_str()).await.unwrap();
+        stream.write_all(&[0x16, 3, 1]).await.unwrap();
+        slow.push(stream);
+    }
+    let closed = async {
+        let mut stream = TcpStream::connect(name.as_str()).await.unwrap();
+        stream.read(&mut [0; 1]).await.unwrap_or(0) == 0
+    };
+    assert!(closed.await);
+    // Another address is answered.
+    let address: std::net::SocketAddr = name.as_str().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.certificate()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let mut stream = connector.connect(address.ip().into(), stream).await.unwrap();
+    stream.write_all(b"GET /_matrix/federation/v1/version HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }

@@ -71,6 +71,17 @@ async fn the_life_of_an_overlay_room_opens_no_classic_connection() {
     node.ok(node.put(&alice, presence, json!({ "presence": "online", "status_msg": "here" }))).await;
     let keys = json!({ "display_name": "phone" });
     node.ok(node.put(&alice, format!("/_matrix/client/v3/devices/{}", alice.device_id), keys)).await;
+    // Questions about people whom only an overlay room is shared with.
+    node.ok(node.post(&alice, "/_matrix/client/v3/keys/query", json!({ "device_keys": { bob.as_str(): [] } }))).await;
+    let claim = json!({ "one_time_keys": { bob.as_str(): { "PHONE": "signed_curve25519" } } });
+    node.ok(node.post(&alice, "/_matrix/client/v3/keys/claim", claim)).await;
+    let profile = format!("/_matrix/client/v3/profile/{}", encoded(&bob));
+    assert_ne!(node.get(&alice, profile).await.0, 200);
+    let file = format!("/_matrix/client/v1/media/download/{}/file", encoded(other.as_str()));
+    assert_ne!(node.get(&alice, file).await.0, 200);
+    node.ok(node.get(&alice, in_room("/messages?dir=b&limit=50"))).await;
+    let hierarchy = format!("/_matrix/client/v1/rooms/{}/hierarchy", encoded(&room));
+    node.ok(node.get(&alice, hierarchy)).await;
     node.ok(node.post(&alice, in_room("/leave"), json!({}))).await;
     let waiting = node.node.counts().unwrap().1;
     assert_eq!((connections.load(Ordering::Relaxed), waiting.len()), (0, 0), "{waiting:?}");

@@ -14,16 +14,16 @@ use crate::{
 const V1: &str = "/_matrix/federation/v1";
 
 /// A classic room on a node, and a server with a member in it.
-struct Shared {
-    node: TestNode,
-    alice: TestUser,
-    room: String,
+pub(super) struct Shared {
+    pub(super) node: TestNode,
+    pub(super) alice: TestUser,
+    pub(super) room: String,
     /// Its name leads to a port where nobody listens, so that what is asked of it fails at once.
-    mallory: Stranger,
+    pub(super) mallory: Stranger,
 }
 
 impl Shared {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let node = TestNode::with(|config| {
             config.classic = Some(millpond_node::config::Classic::new(server_name!("pond.example").to_owned()));
             config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
@@ -50,7 +50,7 @@ impl Shared {
     }
 
     /// A message of the server's user after the room's newest events.
-    fn message(&self, text: &str) -> Value {
+    pub(super) fn message(&self, text: &str) -> Value {
         let snapshot = self.node.node.core.snapshot().unwrap();
         let view = snapshot.view();
         let room = ruma::RoomId::parse(&self.room).unwrap();
@@ -70,14 +70,14 @@ impl Shared {
             "content": { "msgtype": "m.text", "body": text }, "prev_events": prev, "auth_events": auth })
     }
 
-    async fn send(&self, txn: &str, pdus: Vec<Value>) {
+    pub(super) async fn send(&self, txn: &str, pdus: Vec<Value>) {
         let body = json!({ "origin": self.mallory.name, "origin_server_ts": NOW_MS, "pdus": pdus, "edus": [] });
         let (status, answer) = self.mallory.ask(&self.node, Method::PUT, &format!("{V1}/send/{txn}"), body).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         while self.node.node.inbox.work_once().await.unwrap() {}
     }
 
-    async fn texts(&self) -> Vec<String> {
+    pub(super) async fn texts(&self) -> Vec<String> {
         let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=100", encoded(&self.room));
         let page = self.node.ok(self.node.get(&self.alice, path)).await;
         let events = page["chunk"].as_array().unwrap().iter();
@@ -87,7 +87,7 @@ impl Shared {
 
 impl Stranger {
     /// Signs an event; gives its id as well.
-    fn sign(&self, event: Value) -> (String, Value) {
+    pub(super) fn sign(&self, event: Value) -> (String, Value) {
         let mut object: CanonicalJsonObject = serde_json::from_value(event).unwrap();
         let rules = RedactionRules::V11;
         ruma::signatures::hash_and_sign_event(self.name.as_str(), &self.key, &mut object, &rules).unwrap();
@@ -238,4 +238,42 @@ async fn invites_that_were_altered_or_are_of_others_are_refused() {
     assert_eq!(status, StatusCode::OK, "{answer}");
     let sync = shared.node.ok(shared.node.get(&shared.alice, "/_matrix/client/v3/sync")).await;
     assert!(sync["rooms"]["invite"].get(&room).is_some(), "{sync}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_banned_user_who_joins_behind_the_ban_stays_out() {
+    let shared = Shared::new().await;
+    let (room, user) = (encoded(&shared.room), shared.mallory.user("m"));
+    // What she prepares while she is in: a leave, and a join after it, neither of which knows of the ban to come.
+    let before = shared.message("before");
+    let member = |membership: &str, prev: Value, auth: Value, depth: u64| {
+        json!({ "type": "m.room.member", "state_key": user, "sender": user, "room_id": shared.room, "origin_server_ts": NOW_MS,
+            "content": { "membership": membership }, "prev_events": prev, "auth_events": auth, "depth": depth })
+    };
+    let (leave_id, leave) =
+        shared.mallory.sign(member("leave", before["prev_events"].clone(), before["auth_events"].clone(), 50));
+    let rules = {
+        let snapshot = shared.node.node.core.snapshot().unwrap();
+        let view = snapshot.view();
+        let id = ruma::RoomId::parse(&shared.room).unwrap();
+        let short = millpond_node::rooms::rows::room_short(view, &id).unwrap().unwrap();
+        let row = millpond_node::rooms::current::entry_row(view, short, "m.room.join_rules", "").unwrap().unwrap();
+        row.header.event_id.to_string()
+    };
+    let auth = json!([before["auth_events"][0], leave_id, rules]);
+    let (join_id, join) = shared.mallory.sign(member("join", json!([leave_id]), auth, 51));
+    let mut said = shared.message("I am back");
+    said["prev_events"] = json!([join_id]);
+    said["auth_events"] = json!([before["auth_events"][0], join_id]);
+    let (_, said) = shared.mallory.sign(said);
+
+    let ban = format!("/_matrix/client/v3/rooms/{room}/ban");
+    shared.node.ok(shared.node.post(&shared.alice, ban, json!({ "user_id": user }))).await;
+    shared.send("1", vec![leave, join, said]).await;
+    assert!(shared.texts().await.is_empty());
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", encoded(&user));
+    let shown = shared.node.ok(shared.node.get(&shared.alice, path)).await;
+    assert_eq!(shown["membership"], "ban", "{shown}");
+    let make = format!("{V1}/make_join/{room}/{}?ver=12", encoded(&user));
+    refused(shared.mallory.get(&shared.node, &make).await, StatusCode::FORBIDDEN, "M_FORBIDDEN");
 }

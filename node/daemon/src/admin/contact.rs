@@ -99,6 +99,13 @@ fn print_list(answer: &Value) {
     }
     for contact in contacts {
         let name = contact.get("name").and_then(Value::as_str).unwrap_or("(nobody has answered)");
-        println!("{name}  {}  {}", text(contact, "state"), text(contact, "class"));
+        let server = contact.get("server_name").and_then(Value::as_str);
+        let proven = contact.get("name_proven").and_then(Value::as_bool) == Some(true);
+        let server = match server {
+            Some(server) if proven => format!("  {server}"),
+            Some(server) => format!("  says it is {server}, which is not proven"),
+            None => String::new(),
+        };
+        println!("{name}  {}  {}{server}", text(contact, "state"), text(contact, "class"));
     }
 }

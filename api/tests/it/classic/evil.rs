@@ -1,0 +1,404 @@
+//! A resident server that lies, over real TLS: in its key document, in templates, in the rooms that it describes, and in HTTP
+//! itself. The user gets an error in bounded time, and nothing is stored that should not be.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use millpond_matrix::signing::sign_json;
+use ruma::{CanonicalJsonObject, serde::Base64};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{Stranger, tls::Authority};
+use crate::{
+    harness::{NOW_MS, TestNode, TestUser},
+    nodes::encoded,
+};
+
+/// A room whose id names no server.
+const NOWHERE: &str = "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
+
+type Answer = Box<dyn Fn(&str, &Value) -> Response<Bytes> + Send + Sync>;
+
+/// The server, the node that asks it, and what was asked.
+struct Evil {
+    node: TestNode,
+    alice: TestUser,
+    server: Arc<Server>,
+    _authority: Authority,
+}
+
+struct Server {
+    stranger: Stranger,
+    answer: Mutex<Answer>,
+    asked: Mutex<Vec<String>>,
+}
+
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    Response::builder().status(status).body(body.into()).unwrap()
+}
+
+fn ok(json: &Value) -> Response<Bytes> {
+    plain(StatusCode::OK, json.to_string())
+}
+
+impl Server {
+    /// Its key document, good unless `change` makes it another one after it was signed.
+    fn document(&self, change: impl FnOnce(&mut Value)) -> Value {
+        let public: Base64 = Base64::new(self.stranger.key.public_key().to_vec());
+        let document = json!({ "server_name": self.stranger.name, "valid_until_ts": NOW_MS + 1_000_000,
+            "verify_keys": { "ed25519:1": { "key": public } }, "old_verify_keys": {} });
+        let mut object: CanonicalJsonObject = serde_json::from_value(document).unwrap();
+        sign_json(self.stranger.name.as_str(), &self.stranger.key, &mut object).unwrap();
+        let mut document = serde_json::to_value(object).unwrap();
+        change(&mut document);
+        document
+    }
+
+    fn reply(&self, path: &str, body: &Value) -> Response<Bytes> {
+        self.asked.lock().unwrap().push(path.to_owned());
+        (self.answer.lock().unwrap())(path, body)
+    }
+
+    fn was_asked(&self, part: &str) -> bool {
+        self.asked.lock().unwrap().iter().any(|path| path.contains(part))
+    }
+}
+
+impl Evil {
+    /// A server that answers with its good key document, and with this.
+    async fn new(answer: impl Fn(&Server, &str, &Value) -> Option<Response<Bytes>> + Send + Sync + 'static) -> Self {
+        let authority = Authority::new();
+        let place = authority.place().await;
+        let stranger = Stranger::new(place.name.as_str());
+        let nothing: Answer = Box::new(|_, _| plain(StatusCode::NOT_FOUND, "{}"));
+        let server = Arc::new(Server { stranger, answer: Mutex::new(nothing), asked: Mutex::default() });
+        let itself = Arc::downgrade(&server);
+        *server.answer.lock().unwrap() = Box::new(move |path, body| {
+            let server = itself.upgrade().unwrap();
+            match answer(&server, path, body) {
+                Some(answer) => answer,
+                None if path == "/_matrix/key/v2/server" => ok(&server.document(|_| {})),
+                None => plain(StatusCode::NOT_FOUND, "{\"errcode\":\"M_NOT_FOUND\"}"),
+            }
+        });
+        let (listener, acceptor) = place.bare();
+        let serving = server.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, server) = (acceptor.clone(), serving.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let server = server.clone();
+                        async move {
+                            let path = request.uri().path().to_owned();
+                            let body = request.into_body().collect().await?.to_bytes();
+                            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                            Ok::<_, hyper::Error>(server.reply(&path, &body).map(Full::new))
+                        }
+                    });
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        let here = authority.place().await;
+        let node = TestNode::with(|config| authority.named(config, &here.name));
+        node.node.media.use_source(Arc::new(node.node.peers.clone()));
+        let alice = node.user("alice").await;
+        Self { node, alice, server, _authority: authority }
+    }
+
+    /// Alice tries to join a room of the server; gives the status and how long it took.
+    async fn join(&self, room: &str) -> (StatusCode, Value, Duration) {
+        let begun = Instant::now();
+        let via = &self.server.stranger.name;
+        let path = format!("/_matrix/client/v3/join/{}?via={}", encoded(room), encoded(via.as_str()));
+        let (status, json) = self.node.post(&self.alice, path, json!({})).await;
+        (status, json, begun.elapsed())
+    }
+
+    /// That nothing of the room is here.
+    async fn nothing_of(&self, room: &str) {
+        let joined = self.node.ok(self.node.get(&self.alice, "/_matrix/client/v3/joined_rooms")).await;
+        assert_eq!(joined["joined_rooms"], json!([]));
+        let state = format!("/_matrix/client/v3/rooms/{}/state", encoded(room));
+        assert_ne!(self.node.get(&self.alice, state).await.0, StatusCode::OK);
+    }
+
+    async fn is_refused(&self, room: &str) -> Value {
+        let (status, json, took) = self.join(room).await;
+        assert!(status.is_client_error() || status.is_server_error(), "{status} {json}");
+        assert!(took < Duration::from_secs(30), "{took:?}");
+        self.nothing_of(room).await;
+        json
+    }
+}
+
+/// A room of the server: its create event, the creator's join, open join rules.
+struct Room {
+    id: String,
+    events: Vec<(String, Value)>,
+}
+
+fn room(stranger: &Stranger) -> Room {
+    let creator = stranger.user("m");
+    let event = |kind: &str, key: &str, content: Value, depth: u64| {
+        json!({ "type": kind, "state_key": key, "sender": creator, "origin_server_ts": NOW_MS, "content": content, "depth": depth,
+            "prev_events": [], "auth_events": [] })
+    };
+    let create = stranger.sign(event("m.room.create", "", json!({ "room_version": "12" }), 1));
+    let id = format!("!{}", &create.0[1..]);
+    let mut events = vec![create];
+    let rest = [
+        ("m.room.member", creator.as_str(), json!({ "membership": "join" })),
+        ("m.room.power_levels", "", json!({ "users": {} })),
+        ("m.room.join_rules", "", json!({ "join_rule": "public" })),
+    ];
+    for (at, (kind, key, content)) in rest.into_iter().enumerate() {
+        let mut next = event(kind, key, content, at as u64 + 2);
+        next["room_id"] = json!(id);
+        next["prev_events"] = json!([events.last().unwrap().0]);
+        // The create event is implied from version 12 on.
+        next["auth_events"] = events.iter().skip(1).take(2).map(|(id, _)| json!(id)).collect();
+        events.push(stranger.sign(next));
+    }
+    Room { id, events }
+}
+
+impl Room {
+    fn template(&self, user: &str) -> Value {
+        let auth: Vec<_> = [2, 3].map(|at: usize| self.events[at].0.clone()).into();
+        json!({ "room_version": "12", "event": { "type": "m.room.member", "state_key": user, "sender": user, "room_id": self.id,
+            "origin_server_ts": NOW_MS, "depth": 5, "content": { "membership": "join" },
+            "prev_events": [self.events[3].0], "auth_events": auth } })
+    }
+
+    fn described(&self) -> Value {
+        let state: Vec<_> = self.events.iter().map(|(_, event)| event.clone()).collect();
+        json!({ "state": state, "auth_chain": state, "origin": "x", "members_omitted": false })
+    }
+}
+
+/// Answers joins into a room, where `change` may make something else of template and description.
+async fn resident(change: impl Fn(&Server, &Room, &str, Value) -> Value + Send + Sync + 'static) -> (Evil, String) {
+    let rooms: Mutex<Option<Arc<Room>>> = Mutex::default();
+    let evil = Evil::new(move |server, path, _| {
+        let mut rooms = rooms.lock().unwrap();
+        let room = rooms.get_or_insert_with(|| Arc::new(room(&server.stranger))).clone();
+        let user = path.rsplit('/').next().unwrap().replace("%40", "@").replace("%3A", ":");
+        let json = match path {
+            path if path.contains("/make_join/") => room.template(&user),
+            path if path.contains("/send_join/") => room.described(),
+            "/room" => json!(room.id),
+            _ => return None,
+        };
+        Some(ok(&change(server, &room, path, json)))
+    })
+    .await;
+    let answer = evil.server.reply("/room", &Value::Null);
+    let id: String = serde_json::from_slice(answer.body()).unwrap_or_default();
+    (evil, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_right_is_joined() {
+    let (evil, room) = resident(|_, _, _, json| json).await;
+    let (status, json, _) = evil.join(&room).await;
+    assert_eq!(status, StatusCode::OK, "{json}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_that_lie_are_not_signed() {
+    let others: [(&str, Value); 6] = [
+        ("/event/sender", json!("@somebody:else.example")),
+        ("/event/state_key", json!("@somebody:else.example")),
+        ("/event/room_id", json!("!another")),
+        ("/event/type", json!("m.room.power_levels")),
+        ("/event/content/membership", json!("ban")),
+        ("/room_version", json!("99")),
+    ];
+    for (pointer, value) in others {
+        let (evil, room) = resident(move |_, _, path, mut json| {
+            if path.contains("/make_join/") {
+                *json.pointer_mut(pointer).unwrap() = value.clone();
+            }
+            json
+        })
+        .await;
+        evil.is_refused(&room).await;
+        assert!(!evil.server.was_asked("/send_join/"), "a template with another {pointer} was signed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_that_do_not_hold_are_not_entered() {
+    type Change = fn(&Server, &Room, Value) -> Value;
+    let changes: [(&str, Change); 6] = [
+        ("without its create event", |_, _, mut json| {
+            json["state"].as_array_mut().unwrap().remove(0);
+            json["auth_chain"].as_array_mut().unwrap().remove(0);
+            json
+        }),
+        ("of another room", |server, _, mut json| {
+            let other = room(&Stranger { name: server.stranger.name.clone(), key: another_key() });
+            json["state"] = other.events.iter().map(|(_, event)| event.clone()).collect();
+            json["auth_chain"] = json["state"].clone();
+            json
+        }),
+        ("with changed join rules", |_, _, mut json| {
+            json["state"][3]["content"]["join_rule"] = json!("invite");
+            json
+        }),
+        ("that bans her", |server, room, mut json| {
+            let ban = json!({ "type": "m.room.member", "state_key": "@alice:nowhere.example", "sender": server.stranger.user("m"),
+                "room_id": room.id, "origin_server_ts": NOW_MS, "content": { "membership": "ban" }, "depth": 5,
+                "prev_events": [room.events[3].0], "auth_events": [room.events[1].0, room.events[2].0] });
+            // The same entry twice is no state.
+            let (_, one) = server.stranger.sign(ban.clone());
+            let mut ban = ban;
+            ban["depth"] = json!(6);
+            let (_, two) = server.stranger.sign(ban);
+            json["state"].as_array_mut().unwrap().extend([one, two]);
+            json
+        }),
+        ("with nothing in it", |_, _, _| json!({ "state": [], "auth_chain": [], "origin": "x" })),
+        ("of other types", |_, _, _| json!({ "state": 7, "auth_chain": "x" })),
+    ];
+    for (what, change) in changes {
+        let (evil, room) = resident(move |server, room, path, json| match path.contains("/send_join/") {
+            true => change(server, room, json),
+            false => json,
+        })
+        .await;
+        let answer = evil.is_refused(&room).await;
+        assert!(evil.server.was_asked("/send_join/"), "{what}: {answer}");
+    }
+}
+
+fn another_key() -> millpond_matrix::signing::Ed25519KeyPair {
+    use millpond_matrix::signing::Ed25519KeyPair;
+    Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_auth_chain_is_over_in_bounded_time_and_what_does_not_belong_is_left_out() {
+    let (evil, room) = resident(|server, room, path, mut json| {
+        if path.contains("/send_join/") {
+            let chain = json["auth_chain"].as_array_mut().unwrap();
+            // Signed once, repeated often: each has another id by its depth, and no signature of its own.
+            let junk = json!({ "type": "m.room.member", "state_key": server.stranger.user("m"), "sender": server.stranger.user("m"),
+                "room_id": room.id, "origin_server_ts": NOW_MS, "content": { "membership": "join" }, "depth": 7,
+                "prev_events": [room.events[3].0], "auth_events": [room.events[1].0] });
+            let (_, signed) = server.stranger.sign(junk);
+            for n in 0..60_000 {
+                let mut another = signed.clone();
+                another["depth"] = json!(n);
+                chain.push(another);
+            }
+        }
+        json
+    })
+    .await;
+    let (status, json, took) = evil.join(&room).await;
+    assert!(took < Duration::from_secs(60), "{took:?}: {status} {json}");
+    if status == StatusCode::OK {
+        let path = format!("/_matrix/client/v3/rooms/{}/state", encoded(&room));
+        let state = evil.node.ok(evil.node.get(&evil.alice, path)).await;
+        assert_eq!(state.as_array().unwrap().len(), 5, "four events of the room, and the join");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_key_documents_verify_nothing() {
+    type Change = fn(&mut Value);
+    let changes: [Change; 5] = [
+        |document| document["server_name"] = json!("another.example"),
+        |document| document["valid_until_ts"] = json!(9_000_000_000_000_000_u64),
+        |document| document["verify_keys"]["ed25519:1"]["key"] = json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        |document| document["signatures"] = json!({}),
+        |document| *document = json!([document.clone()]),
+    ];
+    for change in changes {
+        let (evil, room) = resident(|_, _, _, json| json).await;
+        let itself = Arc::downgrade(&evil.server);
+        let before =
+            std::mem::replace(&mut *evil.server.answer.lock().unwrap(), Box::new(|_, _| plain(StatusCode::OK, "")));
+        *evil.server.answer.lock().unwrap() = Box::new(move |path, body| match path {
+            "/_matrix/key/v2/server" => ok(&itself.upgrade().unwrap().document(change)),
+            _ => before(path, body),
+        });
+        evil.is_refused(&room).await;
+        assert!(evil.server.was_asked("/_matrix/key/v2/server"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_and_bombs_lead_nowhere() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("http://{}/", elsewhere.local_addr().unwrap());
+    let redirect = move |_: &Server, path: &str, _: &Value| {
+        let answer = Response::builder().status(StatusCode::FOUND).header("location", &target);
+        (!path.contains("/key/")).then(|| answer.body(Bytes::new()).unwrap())
+    };
+    let evil = Evil::new(redirect).await;
+    evil.is_refused(NOWHERE).await;
+    let followed = tokio::time::timeout(Duration::from_millis(200), elsewhere.accept()).await;
+    assert!(followed.is_err(), "a redirect of a federation request was followed");
+
+    // 16 MiB of zeros in a few KiB of gzip: nothing here unpacks, so it is no JSON.
+    let evil = Evil::new(|_, path, _| {
+        let answer = Response::builder().header("content-encoding", "gzip").header("content-type", "application/json");
+        (!path.contains("/key/"))
+            .then(|| answer.body(Bytes::from_static(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3])).unwrap())
+    })
+    .await;
+    evil.is_refused(NOWHERE).await;
+
+    // More than a template can have.
+    let evil =
+        Evil::new(|_, path, _| (!path.contains("/key/")).then(|| plain(StatusCode::OK, vec![b' '; 9 << 20]))).await;
+    let answer = evil.is_refused(NOWHERE).await;
+    assert!(answer["error"].as_str().unwrap().contains("bytes"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_kept_elsewhere_is_fetched_from_the_public_internet_only() {
+    let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("https://[::1]:{}/secret", inside.local_addr().unwrap().port());
+    let evil = Evil::new(move |_, path, _| {
+        let body = format!(
+            "--b\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--b\r\nLocation: {place}\r\n\r\n\r\n--b--\r\n"
+        );
+        let answer = Response::builder().header("content-type", "multipart/mixed; boundary=b");
+        path.contains("/media/").then(|| answer.body(body.into()).unwrap())
+    })
+    .await;
+    let path = format!("/_matrix/client/v1/media/download/{}/file", encoded(evil.server.stranger.name.as_str()));
+    let (status, json) = evil.node.get(&evil.alice, path).await;
+    assert!(status.is_server_error() || status.is_client_error(), "{json}");
+    assert!(evil.server.was_asked("/media/download/"), "{json}");
+    assert!(json["error"].as_str().unwrap().contains("elsewhere"), "{json}");
+    let asked =
+        evil.server.stranger.ask(&evil.node, Method::GET, "/_matrix/federation/v1/publicRooms", Value::Null).await;
+    assert_eq!(asked.0, StatusCode::OK, "it is answered as before: {}", asked.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_whose_keys_are_being_fetched_wait_for_them() {
+    let evil = Evil::new(|_, _, _| None).await;
+    let path = "/_matrix/federation/v1/publicRooms";
+    let asked = (0..8).map(|_| evil.server.stranger.ask(&evil.node, Method::GET, path, Value::Null));
+    for (status, answer) in futures::future::join_all(asked).await {
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    let fetched = evil.server.asked.lock().unwrap().iter().filter(|path| path.contains("/key/")).count();
+    assert_eq!(fetched, 1);
+}
