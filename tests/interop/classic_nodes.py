@@ -49,18 +49,25 @@ class ClassicNode(Node):
         certificate, key = authority.issue(os.path.join(folder, label + "-tls"))
         self.arguments = ["--server-name", self.name, "--classic-listen", f"127.0.0.1:{self.federation_port}", "--tls-certificate", certificate,
                           "--tls-key", key, "--allow-networks", "127.0.0.0/8,::1", "--trust-certificates", authority.certificate,
-                          "--rate-limits", "false"]
+                          "--rate-limits", "false", "--classic-retry", os.environ.get("CLASSIC_RETRY", "5")]
 
     def start(self):
         before = os.environ.get("MILLPOND_RUN_ARGS", "")
         os.environ["MILLPOND_RUN_ARGS"] = " ".join([before, *self.arguments])
         try:
-            return super().start()
+            return Node.start(self)
         finally:
             os.environ["MILLPOND_RUN_ARGS"] = before
 
-    def register(self, user, password):
-        return super().register(user, password)
+
+class KeyNamedNode(Node):
+    """A Millpond node named by its key, which looks for the names of nodes with a DNS name on loopback."""
+
+    def __init__(self, label, folder, authority):
+        super().__init__(label, folder)
+        self.arguments = ["--allow-networks", "127.0.0.0/8,::1", "--trust-certificates", authority.certificate, "--rate-limits", "false"]
+
+    start = ClassicNode.start
 
 
 class Synapse:
@@ -120,6 +127,9 @@ class ClassicRun(Run):
 
     def millpond(self, label="millpond"):
         return self._started(ClassicNode(label, self.folder, self.authority))
+
+    def key_named(self, label="key-named"):
+        return self._started(KeyNamedNode(label, self.folder, self.authority))
 
     def synapse(self, label="synapse"):
         return self._started(Synapse(label, self.folder, self.authority))

@@ -123,7 +123,7 @@ def link(offerer, answerer):
 
 def linked(here, there):
     lines = [line for line in here.cli("contact", "list").splitlines() if there.name in line]
-    return bool(lines) and not any("pending" in line.lower() for line in lines)
+    return bool(lines) and not any("pending" in line.lower() or "not proven" in line for line in lines)
 
 
 class Run:
