@@ -82,25 +82,14 @@ fn two_long_branches() {
             let mut fork = start.replica();
             for n in 0..5_000_u32 {
                 let at = 5_000 + n;
-                match n % 5 {
-                    0 => {
-                        let joining = user(&format!("{name}-{n}"));
-                        fork.send(member(&joining, &joining, "join", at));
-                    }
-                    1 => {
-                        fork.send(state_event(&user(name), "m.room.topic", "", &serde_json::json!({ "topic": n }), at))
-                    }
-                    _ => {
-                        let key = format!("{name}-{}", n % 1_000);
-                        fork.send(state_event(
-                            &user(name),
-                            "org.example.state",
-                            &key,
-                            &serde_json::json!({ "n": n }),
-                            at,
-                        ));
-                    }
-                }
+                let key = format!("{name}-{}", n % 1_000);
+                let joining = user(&format!("{name}-{n}"));
+                let number = serde_json::json!({ "topic": n });
+                fork.send(match n % 5 {
+                    0 => member(&joining, &joining, "join", at),
+                    1 => state_event(&user(name), "m.room.topic", "", &number, at),
+                    _ => state_event(&user(name), "org.example.state", &key, &number, at),
+                });
             }
             fork.send(member(&user("alice"), &user("u3"), if name == "u1" { "ban" } else { "leave" }, 20_000));
             fork
