@@ -4,7 +4,7 @@ of another server are taken. `classic_figures.py [join] [inbound]`; MEMBERS (200
 import concurrent.futures, os, sys, time, uuid
 
 from classic_nodes import CLIENT, ClassicRun, User
-from millpond_node import Failed, quote, until
+from millpond_node import BINARY, Failed, quote, until
 
 PASSWORD = "figures-" + uuid.uuid4().hex
 MEMBERS, STATE, PDUS = (int(os.environ.get(name, default)) for name, default in (("MEMBERS", 2000), ("STATE", 5000), ("PDUS", 5000)))
@@ -22,15 +22,16 @@ def many(what, work, count):
     print(f"   {what}: {count} in {time.monotonic() - begun:.0f} s", flush=True)
 
 
-def join(run, millpond, synapse):
+def join(run, synapse):
     """A room of Synapse with MEMBERS members and STATE events of state, joined from Millpond, then from a second Synapse."""
     a = fresh(synapse, "ann")
     room = a.create(preset="public_chat", room_version="12", name="large")
     many("members", lambda n: fresh(synapse, f"m{n}").join(room), MEMBERS - 1)
     many("other state", lambda n: a.set(room, "org.example.state", {"n": n}, str(n)), max(0, STATE - len(a.state(room))))
     a.say(room, "before you came")
-    other = run.synapse("second")
-    for server in (millpond, other):
+    # The room takes long to make: the binary may be built meanwhile.
+    until("there is a binary", lambda: os.path.exists(BINARY), 3600, 1)
+    for server in (run.millpond("joins"), run.synapse("second")):
         b = fresh(server, "ben")
         begun = time.monotonic()
         b.must("POST", f"{CLIENT}/join/{quote(room)}?server_name={quote(synapse.name)}&via={quote(synapse.name)}", {}, limit_s=600)
@@ -45,9 +46,9 @@ def join(run, millpond, synapse):
               f"state complete {complete:.2f} s ({len(b.state(room))} events)", flush=True)
 
 
-def inbound(run, millpond, synapse):
+def inbound(run, synapse):
     """PDUS messages wait at a third server for one that is gone; from the first to the last that its user can read."""
-    source = run.millpond("source")
+    millpond, source = run.millpond(), run.millpond("source")
     for server in (millpond, synapse):
         a, b = fresh(source, "src"), fresh(server, "dst")
         room = a.create(preset="public_chat", room_version="12")
@@ -75,10 +76,10 @@ def inbound(run, millpond, synapse):
 def main(names):
     os.environ["SYNAPSE_BCRYPT"] = "4"  # two thousand accounts, whose passwords nobody guesses
     with ClassicRun() as run:
-        millpond, synapse = run.millpond(), run.synapse()
+        synapse = run.synapse()
         for figure in (join, inbound):
             if not names or figure.__name__ in names:
-                figure(run, millpond, synapse)
+                figure(run, synapse)
 
 
 if __name__ == "__main__":

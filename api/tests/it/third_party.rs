@@ -8,6 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use http::{Request, StatusCode};
 use ruma::{
     CanonicalJsonObject,
     signatures::{Ed25519KeyPair, sign_json},
@@ -46,6 +47,11 @@ async fn store(State(it): State<Identity>, body: Bytes) -> String {
     json!({ "token": "sometoken", "public_keys": [key], "display_name": "b...@e..." }).to_string()
 }
 
+async fn public_key(State(it): State<Identity>) -> String {
+    let key = it.key.lock().unwrap().clone();
+    json!({ "public_key": key }).to_string()
+}
+
 /// An identity server, and a node that is told of it.
 async fn with_identity_server() -> (TestNode, Identity) {
     let it = Identity::default();
@@ -59,6 +65,7 @@ async fn with_identity_server() -> (TestNode, Identity) {
         )
         .route("/_matrix/identity/v2/lookup", post(lookup))
         .route("/_matrix/identity/v2/store-invite", post(store))
+        .route("/_matrix/identity/v2/pubkey/{id}", get(public_key))
         .route("/valid", get(async || json!({ "valid": true }).to_string()))
         .with_state(it.clone());
     tokio::spawn(async { axum::serve(listener, routes).await.unwrap() });
@@ -145,4 +152,30 @@ async fn who_may_not_invite_asks_nobody_and_other_identity_servers_are_not_asked
     let carol = without.user("carol").await;
     let room = without.room(&carol, json!({})).await;
     without.fails(without.post(&carol, path(&room, "invite"), ask(&it)), 403, "M_THREEPID_DENIED").await;
+}
+
+#[tokio::test]
+async fn an_address_that_was_bound_brings_the_invites_that_wait_for_it() {
+    let (node, it) = with_identity_server().await;
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    let (key, other) = (key_pair("0"), key_pair("0"));
+    *it.key.lock().unwrap() = public(&key);
+    let room = node.room(&alice, json!({})).await;
+    node.ok(node.post(&alice, path(&room, "invite"), ask(&it))).await;
+    let member = path(&room, &format!("state/m.room.member/{}", escape(bob.id.as_str())));
+    let told = |mxid: &str, proof: &CanonicalJsonObject| {
+        let invite = json!({ "medium": "email", "address": "bob@example.org", "mxid": mxid, "room_id": room,
+            "sender": alice.id, "signed": proof });
+        let body = json!({ "medium": "email", "address": "bob@example.org", "mxid": mxid, "invites": [invite] });
+        let request = Request::put("/_matrix/federation/v1/3pid/onbind").body(body.to_string()).unwrap();
+        crate::classic::answer(&node, request)
+    };
+    let (status, answer) = told(bob.id.as_str(), &proof(&bob, &other)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
+    let (status, answer) = told("@bob:elsewhere.example", &proof(&bob, &key)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
+    node.fails(node.get(&alice, &member), 404, "M_NOT_FOUND").await;
+    let (status, answer) = told(bob.id.as_str(), &proof(&bob, &key)).await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({})));
+    assert_eq!(node.ok(node.get(&alice, &member)).await["membership"], "invite");
 }

@@ -76,9 +76,11 @@ pub(super) fn newest_of_rooms(
 
 #[cfg(test)]
 mod tests {
+    use millpond_store::job;
     use ruma::server_name;
 
     use super::*;
+    use crate::testing::Room;
 
     #[test]
     fn an_absence_is_long_from_its_first_failure_until_something_is_taken() {
@@ -89,5 +91,31 @@ mod tests {
         assert!(absences.is_long(server, 1_000 + LONG_MS));
         absences.ended(server);
         assert!(!absences.is_long(server, u64::MAX));
+    }
+
+    #[tokio::test]
+    async fn after_a_long_absence_the_newest_of_each_room_goes_first_unless_all_fits_at_once() {
+        let room = Room::new().await;
+        let far = server_name!("far.example");
+        let mut events = Vec::new();
+        for text in ["one", "two", "three"] {
+            let event = room.say(&room.alice, text).await;
+            let snapshot = room.core.snapshot().unwrap();
+            events.push(rooms::rows::event_by_id(snapshot.view(), &event).unwrap().unwrap().0);
+        }
+        let owed = events.clone();
+        let write = job(
+            |_| Ok::<_, crate::Error>(()),
+            move |(), txn| {
+                for (at, event) in owed.iter().enumerate() {
+                    txn.put(tables::OUTBOX, (far, 10 + at as u64), &OutboxItem::Pdu(*event))?;
+                }
+                Ok(())
+            },
+        );
+        room.core.write(write).await.unwrap();
+        let snapshot = room.core.snapshot().unwrap();
+        assert_eq!(newest_of_rooms(snapshot.view(), far, 2).unwrap(), [(12, events[2])]);
+        assert!(newest_of_rooms(snapshot.view(), far, 3).unwrap().is_empty());
     }
 }

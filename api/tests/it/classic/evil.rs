@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::{Stranger, tls::Authority};
 use crate::{
     harness::{NOW_MS, TestNode, TestUser},
-    nodes::encoded,
+    nodes::{Net, encoded, until},
 };
 
 /// A room whose id names no server.
@@ -72,10 +72,12 @@ impl Server {
     }
 }
 
-impl Evil {
+impl Server {
     /// A server that answers with its good key document, and with this.
-    async fn new(answer: impl Fn(&Server, &str, &Value) -> Option<Response<Bytes>> + Send + Sync + 'static) -> Self {
-        let authority = Authority::new();
+    async fn start(
+        authority: &Authority,
+        answer: impl Fn(&Server, &str, &Value) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let place = authority.place().await;
         let stranger = Stranger::new(place.name.as_str());
         let nothing: Answer = Box::new(|_, _| plain(StatusCode::NOT_FOUND, "{}"));
@@ -109,6 +111,15 @@ impl Evil {
                 });
             }
         });
+        server
+    }
+}
+
+impl Evil {
+    /// A node, and a server that answers with its good key document, and with this.
+    async fn new(answer: impl Fn(&Server, &str, &Value) -> Option<Response<Bytes>> + Send + Sync + 'static) -> Self {
+        let authority = Authority::new();
+        let server = Server::start(&authority, answer).await;
         let here = authority.place().await;
         let node = TestNode::with(|config| authority.named(config, &here.name));
         node.node.media.use_source(Arc::new(node.node.peers.clone()));
@@ -401,4 +412,37 @@ async fn servers_whose_keys_are_being_fetched_wait_for_them() {
     }
     let fetched = evil.server.asked.lock().unwrap().iter().filter(|path| path.contains("/key/")).count();
     assert_eq!(fetched, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_that_is_refused_is_taken_back_with_the_reason() {
+    let authority = Authority::new();
+    let server = Server::start(&authority, |_, path, _| {
+        let refusal = json!({ "errcode": "M_FORBIDDEN", "error": "no frogs here" });
+        match path {
+            path if path.contains("/invite/") => Some(plain(StatusCode::FORBIDDEN, refusal.to_string())),
+            path if path.contains("/send/") => Some(ok(&json!({ "pdus": {} }))),
+            _ => None,
+        }
+    })
+    .await;
+    let place = authority.place().await;
+    let name = place.name.clone();
+    let node = Net::default().node_with(|config| authority.named(config, &name), vec![place.door()]).await;
+    let (alice, bob) = (node.user("alice").await, server.stranger.user("bob"));
+    // An ordinary member may invite and not remove: then another user here who may does it.
+    let ann = node.user("ann").await;
+    let made = json!({ "preset": "public_chat", "power_level_content_override": { "invite": 0 } });
+    let room = node.room(&alice, made).await;
+    node.ok(node.post(&ann, format!("/_matrix/client/v3/join/{}", encoded(&room)), json!({}))).await;
+    for inviter in [&alice, &ann] {
+        let path = format!("/_matrix/client/v3/rooms/{}/invite", encoded(&room));
+        node.ok(node.post(inviter, path, json!({ "user_id": bob }))).await;
+        let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encoded(&room), encoded(&bob));
+        let taken_back = async || {
+            let shown = node.ok(node.get(&alice, &member)).await;
+            shown["membership"] == "leave" && shown["reason"].as_str().is_some_and(|why| why.contains("no frogs here"))
+        };
+        until("the invite is taken back", taken_back).await;
+    }
 }
