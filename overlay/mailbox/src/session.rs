@@ -135,6 +135,8 @@ pub enum InEvent {
     PeerStamps(Vec<Grant>),
     /// Stamps that the peer got from us by another way than an envelope.
     GivenStamps(Vec<Grant>),
+    /// Hosts can be reached again after none could: what failed for want of a way is tried with the next slot, not after its back-off.
+    WayBack,
     /// The user takes the link out of use. In silence: whatever the peer sends from now on is not even opened.
     Revoke,
 }
@@ -308,6 +310,7 @@ impl Session {
                     grants.iter().for_each(|grant| self.state.grants.note_given(grant));
                     out.changed();
                 }
+                InEvent::WayBack => self.on_way_back(ctx.now, &mut out),
                 InEvent::Revoke => self.on_revoke(&mut out),
             }
         }

@@ -114,6 +114,18 @@ impl Session {
         out.noted();
     }
 
+    /// Not the hosts were at fault, but our own way to them.
+    pub(super) fn on_way_back(&mut self, now: UnixMillis, out: &mut Out) {
+        self.failing.clear();
+        for flight in self.state.flights.iter_mut().filter(|flight| flight.failures > 0 && flight.stored.is_none()) {
+            flight.next_try = flight.next_try.min(now);
+        }
+        if let Some(due) = &mut self.state.ack_due {
+            *due = now.min(*due);
+        }
+        out.noted();
+    }
+
     /// When the flight is to be looked at.
     fn due(&self, flight: &Flight) -> Option<UnixMillis> {
         if flight.stale != Stale::No {

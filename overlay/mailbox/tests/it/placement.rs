@@ -2,7 +2,7 @@
 
 use millpond_mailbox::{
     item::Item,
-    session::{Notice, Outcome, Priority},
+    session::{InEvent, Notice, Outcome, Priority},
 };
 
 use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, MINUTE_MS, World};
@@ -63,6 +63,25 @@ fn with_both_hosts_down_the_waits_double_up_to_an_hour_and_the_bytes_stay_the_sa
     world.hosts.iter_mut().for_each(|host| host.down = false);
     world.sides[BOB].awake = true;
     world.run(2 * HOUR_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
+
+#[test]
+fn when_the_way_to_the_hosts_is_back_what_waited_goes_at_once() {
+    let mut world = World::new(2);
+    world.sides[BOB].awake = false;
+    world.hosts.iter_mut().for_each(|host| host.down = true);
+    world.sides[ALICE].offer(item(0));
+    world.run(3 * HOUR_MS);
+    world.hosts.iter_mut().for_each(|host| host.down = false);
+    let wanted = world.sides[ALICE].session.wants_slot(world.now, &world.sides[ALICE].own()).expect("it waits");
+    assert!(wanted.0 > world.now.0 + 10 * MINUTE_MS, "its back-off has grown");
+    let now = world.now;
+    world.sides[ALICE].feed(now, InEvent::WayBack);
+    world.turn(ALICE);
+    assert_eq!(deposits(&world, 0) + deposits(&world, 1), 2, "the same bytes at both");
+    world.sides[BOB].awake = true;
+    world.run(HOUR_MS);
     assert_eq!(world.sides[BOB].delivered.len(), 1);
 }
 
