@@ -11,9 +11,11 @@ use ruma::{
 };
 
 mod blocked;
+mod tor;
 
 pub(crate) use blocked::glob;
 pub use blocked::{Blocked, Pattern};
+pub use tor::{PluggableTransport, Tor as TorSettings, TorMode};
 
 /// Who may make an account through the client API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub client_base_url: String,
     /// Direct links with other nodes.
     pub direct: Direct,
+    /// How Tor is used.
+    pub tor: TorSettings,
     /// How mailboxes are polled, and when what is for them leaves.
     pub mail_mode: MailMode,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
@@ -172,6 +176,7 @@ impl Config {
             store_cache_bytes: 32 << 20,
             client_base_url: "http://127.0.0.1:8008".to_owned(),
             direct: Direct::default(),
+            tor: TorSettings::default(),
             mail_mode: MailMode::Instant,
             allowed_hosts: Vec::new(),
             strip_metadata: false,

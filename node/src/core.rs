@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millpond_overlay::Routes;
 use millpond_store::{Position, Store};
 
 use crate::{
@@ -21,14 +22,17 @@ struct Inner {
     egress: Egress,
     moments: Moments,
     guard: Guard,
+    routes: Arc<Routes>,
 }
 
 impl Core {
     /// Puts the parts together.
     pub fn new(store: Store, identity: Identity, notifier: Notifier, clock: Clock, config: Config) -> Self {
-        let (egress, moments) = (Egress::new(config.egress.clone()), Moments::since(clock.now_ms()));
+        let routes = crate::tor::of_node(&config.tor, &config.data_dir, &store);
+        let egress = Egress::over(config.egress.clone(), routes.clone());
+        let moments = Moments::since(clock.now_ms());
         let guard = Guard::new(config.blocked.clone(), config.policy_lists.clone());
-        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress, moments, guard }))
+        Self(Arc::new(Inner { store, identity, notifier, clock, config, egress, moments, guard, routes }))
     }
 
     /// The database.
@@ -69,6 +73,11 @@ impl Core {
     /// Who is kept out.
     pub fn guard(&self) -> &Guard {
         &self.0.guard
+    }
+
+    /// Which ways lead out of this machine.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.0.routes
     }
 
     /// The newest committed state.

@@ -1,6 +1,8 @@
 //! The one place by which HTTP leaves the node: previews, push gateways, classic federation. Requests go to the public
 //! internet only (and to networks that the owner has listed), are over in bounded time and bring bounded bodies; no proxy
-//! from the environment, no cookies, no redirect that was not checked. A later route (Tor) replaces what is in here.
+//! from the environment, no cookies, no redirect that was not checked. While the node hides its address (`Routes::hides`)
+//! every request goes through a Tor exit, where names are looked up too; there is no way back from that to this machine's
+//! own address, and if Tor is down a request fails.
 
 use std::{
     error::Error as _,
@@ -16,15 +18,22 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use millpond_overlay::Routes;
 use tokio::time::{Instant, Sleep, timeout_at};
 
 mod address;
+mod by_tor;
+#[cfg(feature = "deliberate-leak")]
+mod leak;
 mod names;
 
-use self::names::{Allowed, Filtered, Inside, System};
 pub use self::{
     address::{Network, is_public},
     names::Names,
+};
+use self::{
+    by_tor::ByTor,
+    names::{Allowed, Filtered, Inside, System},
 };
 
 /// Sends HTTP requests. Cloning is cheap and shares the connections.
@@ -37,6 +46,7 @@ struct Inner {
     http1_only: bool,
     /// Made at first use: a node that asks nobody loads no certificates.
     client: OnceLock<Result<reqwest::Client, String>>,
+    by_tor: ByTor,
 }
 
 /// What the owner decides about outgoing requests.
@@ -82,28 +92,39 @@ pub enum EgressError {
     /// No connection, or it broke off. The text names no address.
     #[error("the request failed: {0}")]
     Failed(String),
+    /// This node uses Tor, and Tor does not get there.
+    #[error("not through Tor: {0}")]
+    Tor(#[source] millpond_overlay::transport::TransportError),
     /// The certificates cannot be loaded.
     #[error("no HTTP client: {0}")]
     NoClient(String),
 }
 
 impl Egress {
-    /// A door with the system's resolver. Nothing is opened yet.
+    /// A door with the system's resolver, and no Tor. Nothing is opened yet.
     pub fn new(settings: Settings) -> Self {
-        Self(Arc::new(Inner { settings, names: Arc::new(System), http1_only: false, client: OnceLock::new() }))
+        Self::over(settings, Arc::new(Routes::without_tor()))
+    }
+
+    /// A door that goes by these routes. Nothing is opened yet.
+    pub fn over(settings: Settings, routes: Arc<Routes>) -> Self {
+        Self::with(settings, Arc::new(System), false, ByTor::new(routes))
+    }
+
+    fn with(settings: Settings, names: Arc<dyn Names>, http1_only: bool, by_tor: ByTor) -> Self {
+        Self(Arc::new(Inner { settings, names, http1_only, client: OnceLock::new(), by_tor }))
     }
 
     /// The same with another resolver, for which the same addresses are allowed; connections are not shared.
     pub fn with_names(&self, names: Arc<dyn Names>) -> Self {
-        let Inner { settings, http1_only, .. } = &*self.0;
-        Self(Arc::new(Inner { settings: settings.clone(), names, http1_only: *http1_only, client: OnceLock::new() }))
+        let Inner { settings, http1_only, by_tor, .. } = &*self.0;
+        Self::with(settings.clone(), names, *http1_only, by_tor.clone())
     }
 
     /// The same over HTTP/1.1 only, where a `Host` header that differs from the URL's host counts; connections are not shared.
     pub fn http1_only(&self) -> Self {
-        let Inner { settings, names, .. } = &*self.0;
-        let (settings, names) = (settings.clone(), names.clone());
-        Self(Arc::new(Inner { settings, names, http1_only: true, client: OnceLock::new() }))
+        let Inner { settings, names, by_tor, .. } = &*self.0;
+        Self::with(settings.clone(), names.clone(), true, by_tor.clone())
     }
 
     /// Sends a request and reads the whole answer. Dropping the future gives the request up.
@@ -125,7 +146,6 @@ impl Egress {
     /// As [`Egress::send`]; those of the body are its items.
     pub async fn open(&self, request: Request<Bytes>, limits: Limits) -> Result<Response<Body>, EgressError> {
         let deadline = Instant::now() + limits.time;
-        let client = self.client()?;
         let (parts, body) = request.into_parts();
         let (mut url, mut headers) = (parts.uri, parts.headers);
         let follows = matches!(parts.method, Method::GET | Method::HEAD);
@@ -135,9 +155,7 @@ impl Egress {
             *attempt.method_mut() = parts.method.clone();
             *attempt.uri_mut() = url.clone();
             *attempt.headers_mut() = headers.clone();
-            let attempt = reqwest::Request::try_from(attempt).map_err(|_| EgressError::Refused("not a URL"))?;
-            let answer = timeout_at(deadline, client.execute(attempt)).await;
-            let answer = answer.map_err(|_| EgressError::TimedOut)?.map_err(failed)?;
+            let answer = timeout_at(deadline, self.ask(attempt)).await.map_err(|_| EgressError::TimedOut)??;
             match next_hop(&answer, &url).filter(|_| follows && limits.redirects > 0) {
                 Some(next) => {
                     let next = next?;
@@ -150,6 +168,18 @@ impl Egress {
             }
         }
         Err(EgressError::Refused("too many redirects"))
+    }
+
+    /// One request and the head of its answer. This is where the way is chosen, for every request anew.
+    async fn ask(&self, request: Request<Bytes>) -> Result<Response<Body>, EgressError> {
+        if self.0.by_tor.is_the_way() {
+            return self.0.by_tor.ask(request, self.0.names.port(), &self.0.settings).await;
+        }
+        let request = reqwest::Request::try_from(request).map_err(|_| EgressError::Refused("not a URL"))?;
+        let answer: Response<reqwest::Body> = self.client()?.execute(request).await.map_err(failed)?.into();
+        let (parts, body) = answer.into_parts();
+        let body = http_body_util::BodyDataStream::new(body).map(|chunk| chunk.map_err(failed));
+        Ok(Response::from_parts(parts, body.boxed()))
     }
 
     /// The connection does not resolve an address that stands in the URL, so it is looked at here, before each hop.
@@ -207,7 +237,7 @@ impl Inner {
 }
 
 /// Where a redirect leads, if the answer is one.
-fn next_hop(answer: &reqwest::Response, from: &Uri) -> Option<Result<Uri, EgressError>> {
+fn next_hop(answer: &Response<Body>, from: &Uri) -> Option<Result<Uri, EgressError>> {
     const REDIRECTS: [StatusCode; 5] = [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,
@@ -236,15 +266,16 @@ fn keep_to_ourselves(headers: &mut HeaderMap) {
     }
 }
 
-fn bounded(answer: reqwest::Response, url: Uri, max: u64, deadline: Instant) -> Result<Response<Body>, EgressError> {
-    if answer.content_length().is_some_and(|len| len > max) {
+fn bounded(answer: Response<Body>, url: Uri, max: u64, deadline: Instant) -> Result<Response<Body>, EgressError> {
+    let announced = answer.headers().get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|len: u64| len > max) {
         return Err(EgressError::TooLarge(max));
     }
     let mut response = Response::new(());
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();
     response.extensions_mut().insert(url);
-    let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(failed)).boxed();
+    let bytes = answer.into_body();
     let body = Bounded { bytes, left: max, max, over: Box::pin(tokio::time::sleep_until(deadline)), done: false };
     Ok(response.map(|()| body.boxed()))
 }

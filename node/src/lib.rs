@@ -61,6 +61,7 @@ mod testing;
 pub mod threads;
 pub mod timeline;
 pub mod to_device;
+pub mod tor;
 pub mod turn;
 pub mod typing;
 pub mod user_directory;

@@ -22,8 +22,8 @@ use millpond_overlay::{
     host_client::{ClientLimits, FreshTransport, HostClient},
     relay::Relay,
     transport::{
-        Address, Transport,
-        libp2p::{Libp2p, Libp2pConfig},
+        Transport,
+        tor::{Tor, TorStatus},
     },
 };
 use millpond_store::View;
@@ -32,13 +32,13 @@ use tokio::{
     sync::{OnceCell, broadcast, mpsc, watch},
     time::Instant,
 };
-use zeroize::Zeroizing;
 
 use crate::{Core, Error, config::Direct, peers};
 
 mod records;
+mod transports;
 
-pub(crate) use records::{encoded_key, record_of};
+pub(crate) use records::{encoded_key, has_onion_mailbox, record_of};
 
 /// Makes the transports that the overlay runs on.
 pub type Transports = Arc<dyn Fn(&Direct) -> Result<Vec<Box<dyn Transport>>, Error> + Send + Sync>;
@@ -83,6 +83,8 @@ pub struct Contact {
     pub route: Option<&'static str>,
     /// How it stands over mailboxes.
     pub mail: Option<MailInfo>,
+    /// It could be dialled only by showing this node's IP address, which is not to be.
+    pub hidden: bool,
 }
 
 /// A link for a friend, and what he will see.
@@ -95,9 +97,11 @@ pub struct Offer {
 }
 
 impl Links {
-    /// Links over libp2p.
+    /// Links over Tor and libp2p, as far as the settings allow either.
     pub fn new(core: Core) -> Self {
-        Self::over(core, Arc::new(direct), Arc::new(to_hosts))
+        let (routes, hosts, onion) = (core.routes().clone(), core.routes().clone(), core.config().tor.onion);
+        let transports = move |settings: &Direct| transports::to_peers(settings, &routes, onion);
+        Self::over(core, Arc::new(transports), Arc::new(move |_| Some(transports::to_hosts(&hosts))))
     }
 
     /// Links over other transports: for tests.
@@ -180,23 +184,34 @@ impl Links {
     /// # Errors
     /// As [`Links::overlay`], and when nothing can listen.
     pub async fn host_link(&self) -> Result<Option<String>, Error> {
-        let Some(host) = self.shared.host.get() else { return Ok(None) };
+        let Some(host) = self.shared.host.get().filter(|_| self.may_listen()) else { return Ok(None) };
         let addresses = self.overlay().await?.listen().await.map_err(overlay_error)?;
         let link = host.link(&addresses).map_err(|e| Error::unknown(format!("the mailbox host has no link: {e}")))?;
         Ok(Some(link.to_uri()))
     }
 
-    /// Starts the overlay and listens, if there is any contact that may call, or a host that may be called.
+    /// Starts the overlay and listens, if there is any contact that may call, a host that may be called, or an onion service by the owner's wish.
     ///
     /// # Errors
     /// As [`Links::overlay`].
     pub async fn resume(&self) -> Result<(), Error> {
-        if self.shared.host.get().is_some() {
+        let host = self.shared.host.get().is_some();
+        if host && !self.may_listen() {
+            tracing::warn!(
+                "the mailbox host is not reached: this node shows no IP address; give it an onion service (onion = true under [tor])"
+            );
+        }
+        if (host || self.core.config().tor.onion) && self.may_listen() {
             self.overlay().await?.listen().await.map_err(overlay_error)?;
         } else if self.any()? {
             self.overlay().await?.listen_again().await.map_err(overlay_error)?;
         }
         Ok(())
+    }
+
+    /// Whether there is an address that others may see.
+    fn may_listen(&self) -> bool {
+        self.core.routes().shows_address() || self.core.config().tor.onion
     }
 
     async fn start(&self) -> Result<Overlay, Error> {
@@ -217,7 +232,8 @@ impl Links {
         let fresh = (!offline).then(|| (self.shared.to_hosts)(&self.core.config().direct)).flatten();
         let hosts = fresh.map(|fresh| HostClient::new(fresh, ClientLimits::default()));
         let mode = self.core.config().mail_mode;
-        let config = millpond_overlay::Config { me, limits, host, hosts, mode };
+        let routes = self.core.routes().clone();
+        let config = millpond_overlay::Config { me, limits, host, hosts, mode, routes };
         let records = Arc::new(records::LinkRows::new(self.core.store().clone()));
         let (overlay, mut received) =
             millpond_overlay::start(config, records, transports).await.map_err(overlay_error)?;
@@ -405,15 +421,28 @@ impl Links {
         let link =
             ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
         let overlay = self.overlay().await?;
-        let direct = link.ways().iter().any(|way| matches!(way, Way::Direct(_)));
+        let routes = self.core.routes();
+        let reachable = |way: &Way| match way {
+            Way::Direct(_) => routes.shows_address(),
+            Way::Onion(_) => routes.tor().is_some(),
+            _ => false,
+        };
+        let direct = link.ways().iter().any(reachable);
         let by_mail = !overlay.mailboxes().await.map_err(overlay_error)?.is_empty();
+        if !direct && !by_mail && !routes.shows_address() && link.ways().iter().any(|way| matches!(way, Way::Direct(_)))
+        {
+            return Err(Error::unknown(
+                "this contact is reached at IP addresses only, and this node uses Tor and shows none of its own: make a \
+                 mailbox each (`millpond mailbox add`), or allow direct links (direct = true under [tor])",
+            ));
+        }
         if !direct && !by_mail {
             let message =
                 "this contact is reached by mailboxes only: make one of your own first (`millpond mailbox add`)";
             return Err(Error::unknown(message));
         }
-        // With mailboxes on both sides nothing need listen.
-        if !by_mail {
+        // With mailboxes on both sides, or an onion service at the other, nothing need listen.
+        if !by_mail && routes.shows_address() {
             overlay.listen().await.map_err(overlay_error)?;
         }
         overlay.accept(&link).await.map_err(overlay_error)?;
@@ -457,6 +486,21 @@ impl Links {
         if let Some(host) = self.shared.host.get() {
             host.stop().await;
         }
+        if let Some(tor) = self.core.routes().tor() {
+            tor.stop().await;
+        }
+    }
+
+    /// How Tor stands; none if it is switched off.
+    pub fn tor(&self) -> Option<TorStatus> {
+        self.core.routes().tor().map(Tor::status)
+    }
+
+    /// Puts Tor's background work to sleep while the device is suspended, or wakes it.
+    pub fn set_dormant(&self, dormant: bool) {
+        if let Some(tor) = self.core.routes().tor() {
+            tor.set_dormant(dormant);
+        }
     }
 }
 
@@ -469,32 +513,19 @@ fn contact(view: View<'_>, link: LinkInfo) -> Result<Contact, Error> {
     let by_key = link.peer.as_ref().and_then(|peer| OwnedServerName::try_from(peer.as_str()).ok());
     let named = by_key.map(|key| view.get(millpond_store::tables::NAMED_NODES, &*key)).transpose()?.flatten();
     let server = named.map(|named| (named.is_proven(), named.server_name));
-    Ok(Contact { name: link.peer, server, state: link.state, class: link.class, route: link.route, mail: link.mail })
+    Ok(Contact {
+        name: link.peer,
+        server,
+        state: link.state,
+        class: link.class,
+        route: link.route,
+        mail: link.mail,
+        hidden: link.hidden,
+    })
 }
 
 fn overlay_error(error: millpond_overlay::Error) -> Error {
     Error::unknown(error.to_string())
-}
-
-/// Every connection to a host has a PeerId of its own.
-fn to_hosts(_: &Direct) -> Option<Arc<dyn FreshTransport>> {
-    let fresh = || Ok(Box::new(Libp2p::new(Libp2pConfig::default())?) as Box<dyn Transport>);
-    Some(Arc::new(fresh))
-}
-
-fn direct(settings: &Direct) -> Result<Vec<Box<dyn Transport>>, Error> {
-    let mut config =
-        Libp2pConfig { port: settings.port, visible_nearby: settings.visible_nearby, ..Libp2pConfig::default() };
-    if !settings.addresses.is_empty() {
-        config.bind.clone_from(&settings.addresses);
-    }
-    for relay in &settings.relays {
-        let address = Address::parse(relay).map_err(|e| Error::invalid_param(format!("direct-relays: {e}")))?;
-        config.relays.push(address);
-    }
-    config.peer_key = settings.peer_key.map(Zeroizing::new);
-    let transport = Libp2p::new(config).map_err(|e| Error::internal(e.to_string()))?;
-    Ok(vec![Box::new(transport)])
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ pub enum StartError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// The settings of Tor.
+    #[error("the settings of Tor: {0}")]
+    Tor(#[source] millpond_overlay::transport::TransportError),
     /// The database.
     #[error(transparent)]
     Store(#[from] millpond_store::Error),
@@ -71,6 +74,7 @@ pub fn open(mut config: Config) -> Result<NodeHandle, StartError> {
         observer: Box::new(move |commit| observer.commit(commit)),
         ..Options::default()
     };
+    crate::tor::routes(&config.tor, &dir).map_err(StartError::Tor)?;
     let store = Store::open(&database, options)?;
     Ok(NodeHandle::new(Core::new(store, identity, notifier, Clock::system(), config)))
 }

@@ -44,12 +44,15 @@ use crate::http::client::Channel;
 use crate::limits::Limits;
 use crate::me::Me;
 use crate::relay::Relay;
+use crate::routes::Routes;
 use crate::store::LinkStore;
 use crate::tasks::Tasks;
-use crate::transport::{Address, Incoming, Transport};
+use crate::transport::tor::is_onion;
+use crate::transport::{Address, Incoming, Transport, TransportError};
 use held::Held;
 pub(crate) use held::StreamId;
 pub use intro::OpenedIntro;
+pub(crate) use mail::rows::is_onion as mailbox_is_onion;
 use mail::{Mail, MailDone};
 
 /// What handles and our own tasks ask of the driver.
@@ -196,6 +199,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) hosts: Option<Hosts>,
     pub(crate) mode: Mode,
+    pub(crate) routes: Arc<Routes>,
 }
 
 /// The state of the driver.
@@ -226,6 +230,7 @@ pub(crate) struct Driver {
     run: RunId,
     told: Vec<Address>,
     mail: Mail,
+    routes: Arc<Routes>,
 }
 
 impl Driver {
@@ -264,7 +269,9 @@ impl Driver {
             run: RunId::generate(&mut clock::random()),
             told: stored.told,
             mail: Mail::new(parts.hosts, parts.mode, stored.mail),
+            routes: parts.routes,
         };
+        driver.note_onion();
         driver.rebuild_hints();
         driver.publish();
         Ok(driver)
@@ -299,8 +306,15 @@ impl Driver {
             Command::Broken { to, stream } => self.on_broken(&to, stream),
             Command::Listen { reply } => respond(reply, self.listen().await),
             Command::ListenAgain { reply } => {
-                let listened = if self.told.is_empty() { Ok(()) } else { self.listen().await.map(drop) };
-                respond(reply, listened);
+                let listened = if self.told.is_empty() { Ok(Vec::new()) } else { self.listen().await };
+                respond(
+                    reply,
+                    match listened {
+                        // Since then an onion route has come into use, and contacts hear of that.
+                        Err(Error::Transport { source: TransportError::Hidden, .. }) => Ok(()),
+                        other => other.map(drop),
+                    },
+                );
             }
             Command::Addresses { reply } => respond(reply, Ok(self.addresses())),
             Command::Offer { reply } => respond(reply, self.offer().await),
@@ -350,17 +364,26 @@ impl Driver {
     async fn listen(&mut self) -> Result<Vec<Address>, Error> {
         let mut told = Vec::new();
         let mut failed = None;
-        for transport in &self.transports {
+        let shows = self.routes.shows_address();
+        let allowed = |transport: &&Arc<dyn Transport>| shows || !transport.shows_address();
+        for transport in self.transports.iter().filter(allowed) {
             let earlier = self.told.iter().filter(|address| transport.carries(address)).cloned().collect();
             match transport.listen(earlier).await {
                 Ok(addresses) => told.extend(addresses),
                 Err(source) => failed = Some(source),
             }
         }
+        let doing = "listen for contacts";
         match failed {
-            Some(source) if told.is_empty() => return Err(Error::Transport { doing: "listen for contacts", source }),
+            Some(source) if told.is_empty() => return Err(Error::Transport { doing, source }),
+            None if told.is_empty() && !self.transports.is_empty() => {
+                return Err(Error::Transport { doing, source: TransportError::Hidden });
+            }
             Some(error) => tracing::warn!(%error, "one of the transports cannot listen"),
             None => {}
+        }
+        if told.iter().any(is_onion) {
+            self.routes.note_onion();
         }
         if told != self.told {
             self.save(vec![held::told_record(&told)], "remember the listening addresses").await?;
@@ -375,7 +398,7 @@ impl Driver {
 
     /// Our addresses as they are now.
     fn addresses(&self) -> Vec<Address> {
-        self.transports.iter().flat_map(|transport| transport.local_addresses()).collect()
+        self.routes.told(self.transports.iter().flat_map(|transport| transport.local_addresses()).collect())
     }
 
     fn stream_id(&mut self) -> StreamId {

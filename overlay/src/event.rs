@@ -70,6 +70,8 @@ pub struct LinkInfo {
     pub route: Option<&'static str>,
     /// How it stands over mailboxes; none while it is not carried by them.
     pub mail: Option<MailInfo>,
+    /// The peer's addresses are known, but dialling any of them would show ours, which is not to be.
+    pub hidden: bool,
 }
 
 /// How a link stands over mailboxes.
@@ -104,6 +106,8 @@ pub struct MailboxInfo {
     pub listening: bool,
     /// When it was last read.
     pub read: Option<UnixMillis>,
+    /// The host is reached as an onion service.
+    pub onion: bool,
 }
 
 impl LinkInfo {

@@ -17,24 +17,25 @@ use millpond_mailbox::stamp::{MailboxId, Serial};
 use millpond_mailbox::token::{Grant, Token, TokenKey, TokenRequest};
 use tokio::sync::mpsc;
 
+use crate::hosts;
 use crate::tasks::Tasks;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Address, Transport, TransportError};
 use connection::Connection;
 
 /// Makes a transport for one connection to a host: for libp2p one without a given PeerId key. It never listens.
 pub trait FreshTransport: Send + Sync + 'static {
-    /// A transport that nothing else uses.
+    /// A transport that nothing else uses, for a host at these addresses. Which of them may be dialled is its affair.
     ///
     /// # Errors
-    /// When it cannot be set up.
-    fn fresh(&self) -> Result<Box<dyn Transport>, TransportError>;
+    /// When it cannot be set up, or none of the addresses may be dialled.
+    fn fresh(&self, to: &[Address]) -> Result<Box<dyn Transport>, TransportError>;
 }
 
 impl<F> FreshTransport for F
 where
     F: Fn() -> Result<Box<dyn Transport>, TransportError> + Send + Sync + 'static,
 {
-    fn fresh(&self) -> Result<Box<dyn Transport>, TransportError> {
+    fn fresh(&self, _: &[Address]) -> Result<Box<dyn Transport>, TransportError> {
         self()
     }
 }
@@ -129,7 +130,7 @@ impl HostClient {
     }
 
     async fn connect(&self, way: &HostWay) -> Result<(Connection, mpsc::Receiver<MailboxId>), HostError> {
-        let transport = self.fresh.fresh().map_err(|source| HostError::Dial { source })?;
+        let transport = self.fresh.fresh(&hosts::addresses(way)).map_err(|source| HostError::Dial { source })?;
         Connection::open(transport, way, self.limits, &self.tasks).await
     }
 }
@@ -164,6 +165,11 @@ impl Depositor {
     /// Ends when the connection has ended. Safe to drop.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.closed()
+    }
+
+    /// Whether the connection has ended, as far as is known.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }
 

@@ -21,12 +21,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::host_client::{Depositor, HostClient, HostError, Owner};
+use crate::transport::{Address, tor};
+
+/// A connection for deposits, and since when it is open. Whoever comes while it is being opened waits for it instead of opening another.
+type Open = Arc<tokio::sync::Mutex<Option<(Instant, Depositor)>>>;
 
 /// The hosts that a node uses. Clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Hosts {
     client: HostClient,
-    depositors: Arc<Mutex<HashMap<HostKey, (Instant, Depositor)>>>,
+    depositors: Arc<Mutex<HashMap<HostKey, Open>>>,
     owners: Arc<Mutex<HashMap<MailboxId, Owner>>>,
 }
 
@@ -43,37 +47,57 @@ impl Hosts {
     /// Puts a deposit into a mailbox. What is not known is `Outcome::Unreachable`.
     pub(crate) async fn put(&self, at: HostAddress, bytes: Vec<u8>) -> Outcome {
         let Ok(deposit) = Deposit::parse(&Bytes::from(bytes)) else { return Outcome::Refused };
-        let depositor = match self.depositor(&at).await {
-            Ok(depositor) => depositor,
-            Err(error) => {
-                tracing::debug!(%error, "a deposit did not leave");
-                return Outcome::Unreachable;
-            }
-        };
-        match depositor.put(&deposit).await {
-            Ok(()) => Outcome::Stored,
-            Err(HostError::Full) => Outcome::Full,
-            Err(HostError::Refused | HostError::Malformed { .. }) => Outcome::Refused,
-            Err(error) => {
-                tracing::debug!(%error, "nothing is known of a deposit");
-                self.depositors.lock().remove(&at.host);
-                Outcome::Unreachable
+        // A connection that was open may turn out to be dead; what was asked on it may be asked again.
+        for _ in 0..2 {
+            let (depositor, fresh) = match self.depositor(&at).await {
+                Ok(depositor) => depositor,
+                Err(error) => {
+                    tracing::debug!(%error, "a deposit did not leave");
+                    return Outcome::Unreachable;
+                }
+            };
+            match depositor.put(&deposit).await {
+                Ok(()) => return Outcome::Stored,
+                Err(HostError::Full) => return Outcome::Full,
+                Err(HostError::Refused | HostError::Malformed { .. }) => return Outcome::Refused,
+                Err(error) => {
+                    tracing::debug!(%error, "nothing is known of a deposit");
+                    self.depositors.lock().remove(&at.host);
+                    if fresh || !matches!(error, HostError::Closed) {
+                        break;
+                    }
+                }
             }
         }
+        Outcome::Unreachable
     }
 
-    async fn depositor(&self, at: &HostAddress) -> Result<Depositor, HostError> {
-        let known = self.depositors.lock().get(&at.host).cloned();
-        if let Some((since, depositor)) = known
+    /// A connection for deposits, and whether it was made just now.
+    async fn depositor(&self, at: &HostAddress) -> Result<(Depositor, bool), HostError> {
+        let place = {
+            let mut depositors = self.depositors.lock();
+            let over = |open: &Open| {
+                open.try_lock()
+                    .is_ok_and(|open| open.as_ref().is_none_or(|(since, _)| since.elapsed() > CONNECTION_LIFE))
+            };
+            depositors.retain(|host, open| *host == at.host || !over(open));
+            depositors.entry(at.host).or_default().clone()
+        };
+        let mut open = place.lock().await;
+        if let Some((since, depositor)) = open.as_ref()
             && since.elapsed() < CONNECTION_LIFE
+            && !depositor.is_closed()
         {
-            return Ok(depositor);
+            return Ok((depositor.clone(), false));
         }
         let depositor = self.client.depositor(&way(at)?).await?;
-        let mut depositors = self.depositors.lock();
-        depositors.retain(|_, (since, _)| since.elapsed() < CONNECTION_LIFE);
-        depositors.insert(at.host, (Instant::now(), depositor.clone()));
-        Ok(depositor)
+        *open = Some((Instant::now(), depositor.clone()));
+        Ok((depositor, true))
+    }
+
+    /// A send slot in paced mode begins: what goes in it shares no connection with what went before.
+    pub(crate) fn new_slot(&self) {
+        self.depositors.lock().clear();
     }
 
     /// What lies in a mailbox of ours.
@@ -196,6 +220,16 @@ impl Hosts {
 pub(crate) fn way(at: &HostAddress) -> Result<HostWay, HostError> {
     let bytes = [at.host.as_bytes().as_slice(), &at.address].concat();
     HostWay::from_bytes(&bytes).map_err(|error| HostError::Malformed { words: error.to_string() })
+}
+
+/// Whether a host has an onion service, where it is then reached.
+pub(crate) fn is_onion(at: &HostAddress) -> bool {
+    way(at).is_ok_and(|way| addresses(&way).iter().any(tor::is_onion))
+}
+
+/// The addresses of a host, without those that this version does not know.
+pub(crate) fn addresses(way: &HostWay) -> Vec<Address> {
+    way.addresses().iter().filter_map(|bytes| Address::from_bytes(bytes).ok()).collect()
 }
 
 /// The same the other way.

@@ -40,6 +40,7 @@ mod limits;
 mod me;
 mod overlay;
 pub mod relay;
+mod routes;
 mod secure;
 mod store;
 mod tasks;
@@ -52,4 +53,5 @@ pub use event::{Alarm, Arrival, Event, LinkClass, LinkInfo, LinkState, MailInfo,
 pub use limits::Limits;
 pub use me::Me;
 pub use overlay::{Config, INTRO_PATH, Overlay, start};
+pub use routes::{Routes, has_onion_mailbox};
 pub use store::{Change, Delivery, LinkStore, Record, RecordKey, RecordKind, StoreError, backed_up};

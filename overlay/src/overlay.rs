@@ -32,6 +32,7 @@ use crate::http::client::{Outcome, outbound};
 use crate::limits::Limits;
 use crate::me::Me;
 use crate::relay::Relay;
+use crate::routes::Routes;
 use crate::store::LinkStore;
 use crate::tasks::Tasks;
 use crate::transport::{Address, Transport};
@@ -81,6 +82,7 @@ pub async fn start(
         tasks: tasks.clone(),
         hosts: config.hosts.map(Hosts::new),
         mode: config.mode,
+        routes: config.routes,
     })
     .await?;
     let driver = Mutex::new(Some(tokio::spawn(driver.run())));
@@ -107,6 +109,8 @@ pub struct Config {
     pub hosts: Option<HostClient>,
     /// How it reaches its hosts.
     pub mode: Mode,
+    /// Which addresses it may dial and tell.
+    pub routes: Arc<Routes>,
 }
 
 impl Overlay {

@@ -3,8 +3,10 @@
 
 pub mod libp2p;
 pub mod memory;
+pub mod tor;
 
 use std::fmt;
+use std::time::Duration;
 
 use ::libp2p::Multiaddr;
 use futures::future::BoxFuture;
@@ -42,6 +44,16 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The addresses at which this node can be reached now; empty before `listen`.
     fn local_addresses(&self) -> Vec<Address>;
+
+    /// Whether those who are told of `local_addresses` see this node's IP address.
+    fn shows_address(&self) -> bool {
+        false
+    }
+
+    /// How long a dial may take over this transport; `None`: as over most.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 
     /// Addresses of unknown nodes seen on the local network, when the user chose to be visible nearby.
     fn nearby(&self) -> Vec<Address>;
@@ -85,6 +97,22 @@ impl Address {
     /// When it is no multiaddr, is empty or too long.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AddressError> {
         Self::checked(Multiaddr::try_from(bytes.to_vec()).map_err(|_| AddressError::Form)?)
+    }
+
+    /// Whether who dials it shows his IP address to somebody.
+    pub fn is_ip(&self) -> bool {
+        use ::libp2p::multiaddr::Protocol;
+        self.0.iter().any(|part| {
+            matches!(
+                part,
+                Protocol::Ip4(_)
+                    | Protocol::Ip6(_)
+                    | Protocol::Dns(_)
+                    | Protocol::Dns4(_)
+                    | Protocol::Dns6(_)
+                    | Protocol::Dnsaddr(_)
+            )
+        })
     }
 
     /// The binary form.
@@ -168,6 +196,15 @@ pub enum TransportError {
         /// What the layer below said.
         why: String,
     },
+    /// Dialling there would show this node's IP address.
+    #[error("the only ways there would show this node's IP address, and it uses Tor (docs/tor.md, \"direct\")")]
+    Shows,
+    /// Listening would show this node's IP address.
+    #[error(
+        "this node uses Tor and shows no IP address: make a mailbox (`millpond mailbox add`), or give it an onion service \
+         (onion = true under [tor])"
+    )]
+    Hidden,
     /// Too many dials at once.
     #[error("too many dials at once; try again later")]
     Busy,

@@ -47,6 +47,32 @@ fn every_package_of_the_table_exists() {
     }
 }
 
+/// A request that does not go through the egress would show the IP address of a node that hides it.
+#[test]
+fn the_network_is_reached_from_few_places() {
+    const DOORS: [&str; 5] = ["TcpStream::connect", "UdpSocket", "lookup_host", "reqwest::", "hickory_resolver"];
+    // The last two talk to the node on this machine.
+    const PLACES: [&str; 5] = [
+        "node/src/egress",
+        "node/src/classic/dns.rs",
+        "overlay/src/transport/",
+        "node/daemon/src/http1.rs",
+        "node/daemon/src/admin.rs",
+    ];
+    let mut elsewhere = Vec::new();
+    for (folder, manifest) in members().into_iter().filter(|(_, manifest)| manifest.name != "millpond-tests") {
+        for (path, text) in source::files(&folder) {
+            let shown = path.strip_prefix(root()).expect("sources stand under the root").display().to_string();
+            let is_test = shown.ends_with("tests.rs") || shown.contains("/benches/");
+            let doors = DOORS.iter().filter(|door| text.contains(**door));
+            if !is_test && !PLACES.iter().any(|place| shown.starts_with(place)) {
+                elsewhere.extend(doors.map(|door| format!("{}: {door} in {shown}", manifest.name)));
+            }
+        }
+    }
+    assert!(elsewhere.is_empty(), "what leaves this machine goes through node/src/egress:\n{}", elsewhere.join("\n"));
+}
+
 #[test]
 fn state_resolution_and_signatures_are_called_in_matrix_only() {
     let mut violations = Vec::new();

@@ -50,7 +50,16 @@ pub(super) fn shown(contact: &Contact) -> Value {
         })
     });
     let (proven, server) = contact.server.as_ref().map(|(proven, server)| (proven, server)).unzip();
-    json!({ "name": name, "server_name": server, "name_proven": proven, "state": state, "class": class, "route": contact.route, "mail": mail })
+    json!({
+        "name": name,
+        "server_name": server,
+        "name_proven": proven,
+        "state": state,
+        "class": class,
+        "route": contact.route,
+        "mail": mail,
+        "hidden": contact.hidden,
+    })
 }
 
 pub(super) async fn link(State(node): State<NodeHandle>) -> Response {

@@ -35,6 +35,7 @@ pub(super) fn shown(mailbox: &MailboxInfo) -> Value {
         "opened_ms": mailbox.opened.0,
         "announced": mailbox.listening,
         "read_ms": mailbox.read.map(|at| at.0),
+        "onion": mailbox.onion,
     })
 }
 

@@ -22,12 +22,14 @@ async fn status(node: &NodeHandle) -> Result<Value, Error> {
             shown
         })
         .collect();
+    let tor = node.links.tor().map(|tor| json!({ "state": tor.state.word(), "percent": tor.percent, "why": tor.why }));
     Ok(json!({
         "server_name": node.core.identity().server_name(),
         "version": env!("CARGO_PKG_VERSION"),
         "accounts": node.accounts.list()?.len(),
         "rooms": rooms,
         "contacts": contacts,
+        "tor": tor,
         "mailboxes": node.links.mailboxes().await?.iter().map(mailboxes::shown).collect::<Vec<_>>(),
     }))
 }

@@ -4,8 +4,9 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
-    // State resolution names event ids in its spans from `info` on, libp2p peer ids and addresses; a filter that mentions them itself wins.
-    let filter = EnvFilter::try_new(format!("ruma_state_res=warn,libp2p=warn,{filter}")).with_context(|| {
+    // State resolution names event ids in its spans from `info` on, libp2p peer ids and addresses, arti relays; a filter that mentions them itself wins.
+    let filter = EnvFilter::try_new(format!("ruma_state_res=warn,libp2p=warn,arti_client=error,tor_=error,{filter}"))
+        .with_context(|| {
         format!("log filter `{filter}`: use off, error, warn, info, debug, trace or target=level,...")
     })?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -13,14 +13,14 @@ use millpond_node::NodeHandle;
 use millpond_overlay::{
     relay::{Relay, RelayConfig, StreamLimits},
     transport::{
-        Transport,
+        Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
     },
 };
 use millpond_store::HostDatabase;
 
 use crate::{logs, run::StopSignals};
-use files::Files;
+use files::{Files, Keys};
 use settings::{Decided, Settings};
 
 /// `millpond relay` and what stands behind it.
@@ -86,31 +86,47 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
             streams: StreamLimits::default(),
         };
         let relay = Relay::start(config, Box::new(store))?;
-        let transport = Libp2p::new(Libp2pConfig {
-            bind: decided.addresses.clone(),
-            port: decided.port,
-            advertise: decided.advertise.clone(),
-            peer_key: Some(keys.peer()),
-            max_connections: MAX_CONNECTIONS,
-            relay_server: true,
-            ..Libp2pConfig::default()
-        })
-        .context("setting up the network")?;
-        let name = transport.peer_id();
-        let transports: Vec<Box<dyn Transport>> = vec![Box::new(transport)];
+        let routes = millpond_node::tor::routes(&decided.tor, &decided.data_dir).context("setting up Tor")?;
+        let (mut transports, mut name): (Vec<Box<dyn Transport>>, _) = (Vec::new(), None);
+        if let Some(tor) = routes.tor().filter(|_| decided.tor.onion) {
+            transports.push(Box::new(tor.peers(Some("mailboxes"))));
+        }
+        if !routes.is_tor_only() {
+            let transport = direct(decided, &keys).context("setting up the network")?;
+            name = Some(transport.peer_id());
+            transports.push(Box::new(transport));
+        }
         let addresses = relay.serve(transports, files.earlier()).await.map_err(with_cause)?;
         let link = relay.link(&addresses).context("making the host's link")?.to_uri();
         files.keep_link(&link)?;
         greet(&link, &decided.limits);
-        for address in &addresses {
+        for (address, name) in addresses.iter().filter(|address| address.is_ip()).zip(name.iter().cycle()) {
             println!("Circuit relay: {address}/p2p/{name}");
         }
         signals.told().await?;
         tracing::info!("stopping");
-        tokio::time::timeout(SHUTDOWN, relay.stop()).await.context("the host did not end in time and was cut off")
+        let stop = async {
+            relay.stop().await;
+            if let Some(tor) = routes.tor() {
+                tor.stop().await;
+            }
+        };
+        tokio::time::timeout(SHUTDOWN, stop).await.context("the host did not end in time and was cut off")
     });
     runtime.shutdown_timeout(TAIL);
     outcome
+}
+
+fn direct(decided: &Decided, keys: &Keys) -> Result<Libp2p, TransportError> {
+    Libp2p::new(Libp2pConfig {
+        bind: decided.addresses.clone(),
+        port: decided.port,
+        advertise: decided.advertise.clone(),
+        peer_key: Some(keys.peer()),
+        max_connections: MAX_CONNECTIONS,
+        relay_server: true,
+        ..Libp2pConfig::default()
+    })
 }
 
 /// A host beside a node: in the folder `relay` of the node's data directory, so that `millpond relay token` finds it.

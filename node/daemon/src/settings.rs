@@ -18,8 +18,10 @@ use millpond_overlay::transport::Address;
 use serde::Deserialize;
 
 mod classic;
+mod tor;
 
 pub(crate) use classic::Doors;
+pub(crate) use tor::TorFlags;
 
 /// What can be set. All optional, because each may come from elsewhere.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     /// Let nodes on the same network find this one, and look for them (mDNS) [default: false]
     #[arg(long, env = "MILLPOND_VISIBLE_NEARBY", value_name = "true|false")]
     pub(crate) visible_nearby: Option<bool>,
+    #[command(flatten)]
+    pub(crate) tor: TorFlags,
     /// The node's name in the DNS, for classic federation; taken at first run, for ever [default: a name made of its key]
     #[arg(long, env = "MILLPOND_SERVER_NAME", value_name = "NAME")]
     pub(crate) server_name: Option<String>,
@@ -257,6 +261,7 @@ impl Settings {
             relays: set.direct_relays.clone().unwrap_or_default(),
             peer_key: None,
         };
+        node.tor = set.tor.decide()?;
         let days = |days: u32| u64::from(days) * 86_400_000;
         node.retention = retention::Settings {
             by_room: set.room_retention.unwrap_or(true),
@@ -313,6 +318,7 @@ impl Settings {
             direct_addresses,
             direct_relays,
             visible_nearby,
+            tor,
             server_name,
             classic_listen,
             tls_certificate,

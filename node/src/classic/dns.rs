@@ -37,6 +37,11 @@ impl Names for MatrixNames {
             self.of_host(host, PORT).await
         })
     }
+
+    /// A Tor exit looks up addresses and nothing else: servers that are found by SRV records only are not reached.
+    fn port(&self) -> Option<u16> {
+        Some(PORT)
+    }
 }
 
 impl MatrixNames {

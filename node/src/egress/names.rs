@@ -15,6 +15,11 @@ pub trait Names: Send + Sync {
     /// # Errors
     /// When there are none, or nobody knows.
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// The port that holds where the URL names none and nobody can be asked, because names are looked up at a Tor exit.
+    fn port(&self) -> Option<u16> {
+        None
+    }
 }
 
 /// The system's resolver.
@@ -61,7 +66,7 @@ impl Resolve for Filtered {
     }
 }
 
-fn is_onion(host: &str) -> bool {
+pub(super) fn is_onion(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("onion"))
 }

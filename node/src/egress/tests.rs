@@ -163,3 +163,101 @@ async fn an_answer_that_does_not_come_is_given_up_and_other_schemes_are_refused(
     let error = open_to_loopback().send(get("http://example.org/"), limits).await.unwrap_err();
     assert!(matches!(error, EgressError::Refused(_)), "{error:?}");
 }
+
+/// A SOCKS5 proxy, as a system's tor is one, which connects everything to one server: what it was asked for, under which user name.
+async fn proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<(String, String)>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let seen = seen.clone();
+            tokio::spawn(async move {
+                let mut bytes = [0; 3];
+                socket.read_exact(&mut bytes).await.unwrap();
+                socket.write_all(&[5, 2]).await.unwrap();
+                socket.read_u8().await.unwrap();
+                let mut user = vec![0; usize::from(socket.read_u8().await.unwrap())];
+                socket.read_exact(&mut user).await.unwrap();
+                let mut password = vec![0; usize::from(socket.read_u8().await.unwrap())];
+                socket.read_exact(&mut password).await.unwrap();
+                socket.write_all(&[1, 0]).await.unwrap();
+                let mut head = [0; 4];
+                socket.read_exact(&mut head).await.unwrap();
+                assert_eq!(head[3], 3, "names go to the proxy as names");
+                let mut name = vec![0; usize::from(socket.read_u8().await.unwrap())];
+                socket.read_exact(&mut name).await.unwrap();
+                let port = socket.read_u16().await.unwrap();
+                let name = format!("{}:{port}", String::from_utf8(name).unwrap());
+                seen.lock().unwrap().push((name, String::from_utf8(user).unwrap()));
+                socket.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+                let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut socket, &mut server).await;
+            });
+        }
+    });
+    (address, asked)
+}
+
+fn tor_only(proxy: SocketAddr) -> Arc<Routes> {
+    use crate::config::{TorMode, TorSettings};
+    let settings = TorSettings { mode: TorMode::Only, socks: Some(proxy), ..TorSettings::default() };
+    Arc::new(crate::tor::routes(&settings, std::path::Path::new("/nowhere")).unwrap())
+}
+
+/// A resolver that nobody may ask.
+struct NotToBeAsked;
+
+impl Names for NotToBeAsked {
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        panic!("{host} was looked up here");
+    }
+}
+
+#[tokio::test]
+async fn with_tor_requests_and_names_go_to_it_and_hosts_are_kept_apart() {
+    let server =
+        Server::new(|path| if path == "/moved" { redirect("http://other.example/there") } else { ok("there") }).await;
+    let (proxy, asked) = proxy(server.address).await;
+    let egress = Egress::over(Settings::default(), tor_only(proxy)).with_names(Arc::new(NotToBeAsked));
+    let request = |url: &str| Request::get(url).body(Bytes::new()).unwrap();
+    let answer = egress.send(request("http://some.example/moved"), LIMITS).await.unwrap();
+    assert_eq!(answer.body(), "there");
+    assert_eq!(answer.extensions().get::<Uri>().unwrap(), "http://other.example/there");
+    egress.send(request("http://some.example:81/again"), LIMITS).await.unwrap();
+    let asked = asked.lock().unwrap();
+    let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["some.example:80", "other.example:80", "some.example:81"]);
+    assert_eq!(asked[0].1, asked[2].1, "one host, one circuit");
+    assert_ne!(asked[0].1, asked[1].1, "two hosts, two circuits");
+    let head = &server.asked.lock().unwrap()[0];
+    assert!(
+        head.starts_with("GET /moved HTTP/1.1\r\n") && head.to_lowercase().contains("host: some.example\r\n"),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn if_tor_is_not_there_a_request_fails_and_nothing_else_is_tried() {
+    let server = Server::new(|_| ok("there")).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let settings = Settings { allow: vec!["127.0.0.1".parse().unwrap()], roots: Vec::new() };
+    let egress = Egress::over(settings, tor_only(gone)).with_names(Arc::new(NotToBeAsked));
+    for url in [server.url("/"), "http://some.example/".to_owned()] {
+        let refused = egress.send(Request::get(&url).body(Bytes::new()).unwrap(), LIMITS).await;
+        assert!(matches!(refused, Err(EgressError::Tor(_))), "{url}");
+    }
+    assert!(server.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn with_tor_addresses_inside_are_not_asked_of_an_exit_either() {
+    let server = Server::new(|_| ok("there")).await;
+    let (proxy, asked) = proxy(server.address).await;
+    let egress = Egress::over(Settings::default(), tor_only(proxy));
+    for url in ["http://127.0.0.1/", "http://[::1]/", "http://10.0.0.1/", "http://0x7f000001/"] {
+        let refused = egress.send(Request::get(url).body(Bytes::new()).unwrap(), LIMITS).await;
+        assert!(matches!(refused, Err(EgressError::Inside)), "{url}");
+    }
+    assert!(asked.lock().unwrap().is_empty());
+}

@@ -35,6 +35,20 @@ impl LinkRows {
     }
 }
 
+/// Whether a mailbox of this node is at an onion service. What cannot be read is found by those who need it.
+pub(crate) fn has_onion_mailbox(store: &Store) -> bool {
+    let kind = RecordKind::Mailbox;
+    let read = || {
+        let snapshot = store.snapshot()?;
+        let mut records = Vec::new();
+        for row in snapshot.view().scan(tables::LINKS, (kind.tag(),))? {
+            records.push(Record { key: RecordKey { kind, id: Vec::new() }, bytes: row?.1 });
+        }
+        Ok::<_, millpond_store::Error>(records)
+    };
+    read().is_ok_and(|records| millpond_overlay::has_onion_mailbox(&records))
+}
+
 impl LinkStore for LinkRows {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         async move { self.rows().map_err(failed) }.boxed()

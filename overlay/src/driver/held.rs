@@ -25,6 +25,7 @@ use crate::hello::RunId;
 use crate::http::client::Channel;
 use crate::store::{LinkStore, Record, RecordKey, RecordKind};
 use crate::transport::Address;
+use crate::transport::tor::is_onion;
 
 /// Tells the streams of this run apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,6 +181,7 @@ impl Held {
             last_seen: self.kept.last_seen,
             route: self.route(),
             mail: None,
+            hidden: false,
         }
     }
 
@@ -313,8 +315,9 @@ pub(super) fn class_of(link: &Link) -> LinkClass {
 
 pub(super) fn address_of(way: &Way) -> Option<Address> {
     match way {
-        Way::Direct(bytes) => Address::from_bytes(bytes).ok(),
-        Way::Box(_) | Way::Mailbox(_) | Way::Onion(_) | Way::Other { .. } => None,
+        Way::Direct(bytes) => Address::from_bytes(bytes).ok().filter(|address| !is_onion(address)),
+        Way::Onion(bytes) => Address::from_bytes(bytes).ok().filter(is_onion),
+        Way::Box(_) | Way::Mailbox(_) | Way::Other { .. } => None,
     }
 }
 

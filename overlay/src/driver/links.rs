@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::secure::{Knock, KnockKind};
 use crate::store::{Change, Record};
 use crate::tasks::Tasks;
+use crate::transport::tor::is_onion;
 use crate::transport::{Address, Transport};
 
 /// What became of opening a stream to a peer.
@@ -109,6 +110,7 @@ impl Driver {
         let mut addresses = held.addresses();
         let nearby = self.transports.iter().flat_map(|transport| transport.nearby());
         addresses.extend(nearby.take(MAX_NEARBY));
+        let addresses = self.routes.to_contact(addresses);
         let carrier = |address: &Address| -> Option<Arc<dyn Transport>> {
             self.transports.iter().find(|transport| transport.carries(address)).cloned()
         };
@@ -196,7 +198,7 @@ impl Driver {
         let mut changed = false;
         if !ways.is_empty() {
             // The hosts of its mailboxes are told in another way, and stay.
-            let hosts = link.peer_ways().iter().filter(|way| !matches!(way, Way::Direct(_))).cloned();
+            let hosts = link.peer_ways().iter().filter(|way| !is_address(way)).cloned();
             ways = hosts.chain(ways).take(millpond_mailbox::way::MAX_WAYS).collect();
             let effects = link.set_peer_ways(ways);
             changed = effects.map_err(|error| contact("take the peer's addresses", &error))?.contains(&Effect::Persist);
@@ -344,7 +346,11 @@ impl Driver {
 
     /// Shows the present state of all links, and tells who came and went.
     pub(super) fn publish(&mut self) {
-        let info = |held: &Held| LinkInfo { mail: self.mail.info(held.link.id()), ..held.info() };
+        let hidden = |held: &Held| {
+            let known = held.addresses();
+            !known.is_empty() && self.routes.to_contact(known).is_empty()
+        };
+        let info = |held: &Held| LinkInfo { mail: self.mail.info(held.link.id()), hidden: hidden(held), ..held.info() };
         let now: Arc<[LinkInfo]> = self.links.values().map(info).collect();
         let before = self.published.send_replace(now.clone());
         let up = |links: &[LinkInfo]| -> Vec<NodeName> {
@@ -402,7 +408,13 @@ async fn say_hello(channel: Channel, peer: &NodeName, hello: &Hello) -> Result<H
 }
 
 pub(super) fn way_of(address: &Address) -> Way {
-    Way::Direct(address.as_bytes().to_vec())
+    let bytes = address.as_bytes().to_vec();
+    if is_onion(address) { Way::Onion(bytes) } else { Way::Direct(bytes) }
+}
+
+/// Whether a way is the peer's own address, and no host's.
+pub(super) fn is_address(way: &Way) -> bool {
+    matches!(way, Way::Direct(_) | Way::Onion(_))
 }
 
 pub(super) fn contact(doing: &'static str, why: &dyn std::fmt::Display) -> Error {

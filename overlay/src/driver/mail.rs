@@ -387,6 +387,9 @@ impl Driver {
         if paced && self.mail.slot > now {
             return;
         }
+        if let Some(hosts) = self.mail.hosts.as_ref().filter(|_| paced) {
+            hosts.new_slot();
+        }
         let due = |carried: &&Carried| carried.session.wants_slot(now, &shown).is_some_and(|at| at <= now);
         let due: Vec<LinkId> = self.mail.sessions.values().filter(due).map(|carried| carried.session.link()).collect();
         for id in due {

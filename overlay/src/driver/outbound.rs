@@ -65,7 +65,8 @@ pub(super) async fn reach(
 
 async fn attempt(candidate: Candidate, knock: &Knock, limits: &Limits) -> Result<Reached, HandshakeError> {
     let Candidate { transport, address } = candidate;
-    let io = timeout(limits.dial, transport.dial(&address)).await.map_err(|_| HandshakeError::Timeout)?;
+    let within = transport.patience().unwrap_or(limits.dial);
+    let io = timeout(within, transport.dial(&address)).await.map_err(|_| HandshakeError::Timeout)?;
     let io = io.map_err(|error| {
         tracing::debug!(%error, route = transport.route(), "a dial failed");
         // Nobody there, or somebody who is not one of us: either way not a word from the peer.

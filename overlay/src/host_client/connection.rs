@@ -100,6 +100,10 @@ impl Connection {
         timeout(self.limits.answer, asked).await.map_err(|_| HostError::Timeout)?
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.ended.clone().cancelled_owned()
     }
@@ -135,7 +139,8 @@ async fn dial_any(
             let io = transport.dial(&address).await.map_err(|source| HostError::Dial { source })?;
             handshake(io, &way.key()).await.ok_or(HostError::Handshake)
         };
-        match timeout(limits.dial, attempt).await.unwrap_or(Err(HostError::Handshake)) {
+        let within = transport.patience().unwrap_or(limits.dial);
+        match timeout(within, attempt).await.unwrap_or(Err(HostError::Handshake)) {
             Ok(open) => return Ok(open),
             Err(error) => last = error,
         }

@@ -205,6 +205,10 @@ impl Transport for Libp2p {
         self.config.advertise.iter().chain(listening.iter()).cloned().collect()
     }
 
+    fn shows_address(&self) -> bool {
+        true
+    }
+
     fn nearby(&self) -> Vec<Address> {
         self.shared.nearby.read().clone()
     }

@@ -24,7 +24,7 @@ use millpond_overlay::transport::libp2p::{Libp2p, Libp2pConfig};
 use millpond_overlay::transport::memory::MemoryNet;
 use millpond_overlay::{
     Arrival, Change, Config, Delivery, Error, Event, INTRO_PATH, Limits, LinkStore, Me, Overlay, Record, RecordKey,
-    RouteError, StoreError, start,
+    RouteError, Routes, StoreError, start,
 };
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
@@ -129,7 +129,14 @@ impl Seed {
             signing: self.signing.clone(),
         };
         let hosts = self.hosts.clone().map(|fresh| HostClient::new(fresh, ClientLimits::default()));
-        let config = Config { me, limits: self.limits.clone(), host: None, hosts, mode: Mode::Instant };
+        let config = Config {
+            me,
+            limits: self.limits.clone(),
+            host: None,
+            hosts,
+            mode: Mode::Instant,
+            routes: Arc::new(Routes::without_tor()),
+        };
         let (overlay, arrivals) = start(config, self.links.clone(), vec![Box::new(transport)]).await.unwrap();
         let events = overlay.events();
         let mut tasks = JoinSet::new();

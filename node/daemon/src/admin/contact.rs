@@ -73,6 +73,12 @@ fn show(api: &Api) -> anyhow::Result<()> {
         true => {
             eprintln!("Who has this link can be your contact, once, within 14 days; he is answered by your mailboxes.")
         }
+        false if addresses.iter().all(|address| address.as_str().is_some_and(|text| text.starts_with("/onion3/"))) => {
+            eprintln!(
+                "Who has this link can be your contact, once, within 14 days - and sees at this onion service when this node is \
+                 on, not where:"
+            )
+        }
         false => eprintln!(
             "Who has this link can be your contact, once, within 14 days - and sees these addresses of this device:"
         ),

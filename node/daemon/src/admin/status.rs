@@ -14,6 +14,12 @@ pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
     println!("Version   {}", text(&status, "version"));
     println!("Accounts  {}", status["accounts"]);
     println!("Rooms     {}", status["rooms"]);
+    if let Some(tor) = status.get("tor").filter(|tor| tor.is_object() && text(tor, "state") != "idle") {
+        let state = text(tor, "state");
+        let percent = if state == "starting" { format!(", {} %", tor["percent"]) } else { String::new() };
+        let why = tor["why"].as_str().map(|why| format!(" - what goes over it waits: {why}")).unwrap_or_default();
+        println!("Tor       {state}{percent}{why}");
+    }
     for contact in list(&status, "contacts") {
         let waiting = contact["waiting"].as_u64().unwrap_or(0);
         let waits = if waiting > 0 { format!(", {waiting} waiting to be sent") } else { String::new() };
@@ -22,6 +28,7 @@ pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
             (Some(route), _) => route,
             (None, Some(mail)) if mail["dormant"] == true => "by mailbox, silent for a month",
             (None, Some(_)) => "by mailbox",
+            (None, None) if contact["hidden"] == true => "waits: it has addresses only that would show this node's own",
             (None, None) => "not connected",
         };
         println!("Contact   {}  {}, {route}{waits}", text(contact, "name"), text(contact, "state"));
@@ -33,7 +40,8 @@ pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
             (true, true) => "open",
             (true, false) => "polled",
         };
-        println!("Mailbox   {host}  {}, {state}", text(mailbox, "kind"));
+        let route = if mailbox["onion"] == true { ", by Tor" } else { "" };
+        println!("Mailbox   {host}  {}, {state}{route}", text(mailbox, "kind"));
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use millpond_mailbox::host::HostLimits;
+use millpond_node::config::TorSettings;
 use millpond_overlay::transport::Address;
 use serde::Deserialize;
 
-use crate::settings::default_data_dir;
+use crate::settings::{TorFlags, default_data_dir};
 
 /// What can be set. All optional, because each may come from elsewhere.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     /// Addresses to put into the link beside those found, such as /ip4/192.0.2.1/udp/7448/quic-v1, comma-separated
     #[arg(long, env = "MILLPOND_RELAY_ADVERTISE", value_delimiter = ',', value_name = "MULTIADDR")]
     pub(super) advertise: Option<Vec<String>>,
+    #[command(flatten)]
+    pub(super) tor: TorFlags,
     /// Mailboxes at most [default: 10000]
     #[arg(long, env = "MILLPOND_RELAY_MAX_MAILBOXES", value_name = "N")]
     pub(super) max_mailboxes: Option<u64>,
@@ -54,6 +57,7 @@ pub(super) struct Decided {
     pub(super) port: Option<u16>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) advertise: Vec<Address>,
+    pub(super) tor: TorSettings,
     pub(super) limits: HostLimits,
     pub(super) cache_bytes: usize,
     pub(super) log: String,
@@ -93,6 +97,7 @@ impl Settings {
                 .iter()
                 .map(|text| advertised(text))
                 .collect::<Result<_, _>>()?,
+            tor: set.tor.decide_for_host()?,
             limits,
             cache_bytes: usize::try_from(mib("cache-mib", set.cache_mib.unwrap_or(64))?).context("cache-mib")?,
             log: set.log.unwrap_or_else(|| "info".to_owned()),
@@ -104,7 +109,7 @@ impl Settings {
         macro_rules! first {
             ($($field:ident),*) => { Self { $($field: self.$field.or(other.$field)),* } };
         }
-        first!(data_dir, port, addresses, advertise, max_mailboxes, max_mib, cache_mib, log, config)
+        first!(data_dir, port, addresses, advertise, tor, max_mailboxes, max_mib, cache_mib, log, config)
     }
 }
 

@@ -39,7 +39,7 @@ struct Host {
 
 impl Host {
     fn start(home: &Home) -> Self {
-        let mut command = home.command(&["relay", "--port", "0", "--addresses", "127.0.0.1"]);
+        let mut command = home.command(&["relay", "--port", "0", "--addresses", "127.0.0.1", "--tor", "off"]);
         command.env("MILLPOND_RELAY_DIR", folder(home)).env("MILLPOND_LOG", "debug");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -48,6 +48,8 @@ pub(in crate::driver) struct Own {
     pub(super) deaf_until: UnixMillis,
     /// When it was last read.
     pub(super) read: Option<UnixMillis>,
+    /// The last attempt to read it failed.
+    pub(super) unread: bool,
     /// Taken out, and not deleted at the host yet.
     pub(super) undeleted: Vec<Serial>,
 }
@@ -69,6 +71,7 @@ impl Own {
             listening: false,
             deaf_until: UnixMillis(0),
             read: None,
+            unread: false,
             undeleted: Vec::new(),
         }
     }
@@ -185,8 +188,16 @@ impl Driver {
         respond(reply, kept);
     }
 
+    /// With a mailbox at an onion service this node shows its IP address to nobody.
+    pub(in crate::driver) fn note_onion(&self) {
+        if self.mail.own.values().any(|own| hosts::is_onion(&own.at)) {
+            self.routes.note_onion();
+        }
+    }
+
     /// Contacts are told of our hosts, and links that had no session get one.
     pub(super) async fn mailboxes_changed(&mut self) {
+        self.note_onion();
         self.begin_sessions().await;
         let ids: Vec<LinkId> = self.mail.sessions.keys().copied().collect();
         for id in ids {
@@ -218,6 +229,7 @@ impl Driver {
             opened: own.opened,
             listening: own.listening,
             read: own.read,
+            onion: hosts::is_onion(&own.at),
         };
         self.mail.own.values().map(shown).collect()
     }

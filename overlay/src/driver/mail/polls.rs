@@ -95,16 +95,21 @@ impl Driver {
         let fetched = match fetched {
             Ok(fetched) => {
                 own.read = Some(now);
+                if std::mem::take(&mut own.unread) {
+                    self.way_back().await;
+                }
                 fetched
             }
             Err(error) => {
                 tracing::debug!(%error, "a mailbox could not be read");
+                own.unread = true;
                 if mode == Mode::Instant {
                     own.next_poll = own.next_poll.min(now.after(DEAF));
                 }
                 return;
             }
         };
+        let Some(own) = self.mail.own.get(&mailbox) else { return };
         let (host, secret) = (own.at.host, own.secret.clone());
         let mut of_links: BTreeMap<LinkId, (Vec<Arrived>, Vec<Serial>)> = BTreeMap::new();
         let mut gone = Vec::new();
@@ -141,6 +146,14 @@ impl Driver {
             }
         }
         self.delete(mailbox, gone);
+    }
+
+    /// A mailbox can be read again: what could not be laid down meanwhile failed for want of a way, not of hosts.
+    async fn way_back(&mut self) {
+        let ids: Vec<LinkId> = self.mail.sessions.keys().copied().collect();
+        for id in ids {
+            self.feed(id, InEvent::WayBack, Vec::new()).await;
+        }
     }
 
     /// Hands envelopes of one link in; says whether they are dealt with and may go at the host.

@@ -17,6 +17,7 @@ use super::boxes::Left;
 use super::epochs::Tokens;
 use super::{Carried, Own};
 use crate::error::Error;
+use crate::hosts;
 use crate::store::{Change, Record, RecordKey, RecordKind};
 
 /// Everything about mail that was stored.
@@ -100,6 +101,11 @@ pub(super) fn changes(link: LinkId, commit: &Commit) -> Vec<Change> {
 /// Removes every row of a session.
 pub(super) fn removal(link: LinkId, rows: &MapRows) -> Vec<Change> {
     changes(link, &Commit { delete: rows.0.keys().copied().collect(), ..Commit::default() })
+}
+
+/// Whether a stored mailbox is at an onion service.
+pub(crate) fn is_onion(bytes: &[u8]) -> bool {
+    mailbox(bytes).is_some_and(|own| hosts::is_onion(&own.at))
 }
 
 pub(super) fn mailbox_record(own: &Own) -> Record {

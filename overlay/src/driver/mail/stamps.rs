@@ -18,7 +18,7 @@ use serde_bytes::ByteBuf;
 use super::{MailDone, rows};
 use crate::clock;
 use crate::driver::held::Outbound;
-use crate::driver::links::contact;
+use crate::driver::links::{contact, is_address};
 use crate::driver::{Done, Driver};
 use crate::http::client::{Outcome, outbound};
 use crate::store::Change;
@@ -88,10 +88,17 @@ impl Driver {
         ways
     }
 
+    /// What a contact must hear of even if no stream is opened: our hosts, and our onion service.
+    fn worth_telling(&self) -> Vec<Way> {
+        let mut ways = self.mail.ways();
+        ways.extend(self.ways().into_iter().filter(|way| matches!(way, Way::Onion(_))));
+        ways
+    }
+
     /// Tells a contact of our hosts, unless it was told before.
     pub(super) async fn tell_descriptor(&mut self, id: LinkId) {
         let (Some(held), true) = (self.links.get(&id), self.mail.is_carried(id)) else { return };
-        let ways = self.mail.ways();
+        let ways = self.worth_telling();
         let digest = rows::cbor(&ways);
         if ways.is_empty() || held.kept.told.as_ref() == Some(&digest) {
             return;
@@ -106,7 +113,7 @@ impl Driver {
 
     /// The peer has our descriptor.
     pub(super) async fn note_told(&mut self, id: LinkId) {
-        let digest = rows::cbor(&self.mail.ways());
+        let digest = rows::cbor(&self.worth_telling());
         let Some(held) = self.links.get(&id) else { return };
         let (link, mut kept) = (held.link.clone(), held.kept.clone());
         kept.told = Some(digest);
@@ -136,7 +143,7 @@ impl Driver {
     ) -> Result<(), crate::error::Error> {
         let Some(held) = self.links.get(&id) else { return Ok(()) };
         let (mut link, kept) = (held.link.clone(), held.kept.clone());
-        let direct = |way: &&Way| matches!(way, Way::Direct(_));
+        let direct = |way: &&Way| is_address(way);
         let mut ways: Vec<Way> = told.iter().filter(|way| !direct(way)).cloned().collect();
         let told_direct: Vec<Way> = told.iter().filter(direct).cloned().collect();
         let known_direct: Vec<Way> = link.peer_ways().iter().filter(direct).cloned().collect();
