@@ -34,15 +34,16 @@ def until(what, probe, limit_s=60.0, every_s=0.1):
 class Node:
     """One node with a data directory and a port of its own; both stay the same over restarts."""
 
-    def __init__(self, label, folder):
+    def __init__(self, label, folder, *arguments):
+        self.arguments, self.wrapper = arguments, []  # of `millpond run`; what runs it, if not the shell
         self.label, self.data = label, os.path.join(folder, label)
         self.port, self.log = free_port(), os.path.join(folder, label + ".log")
         self.url, self.process, self.name = f"http://127.0.0.1:{self.port}", None, None
         os.makedirs(self.data, exist_ok=True)
 
     def start(self):
-        arguments = [BINARY, "run", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", "--registration", "open",
-                     *os.environ.get("MILLPOND_RUN_ARGS", "").split()]
+        arguments = [*self.wrapper, BINARY, "run", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", "--registration", "open",
+                     *os.environ.get("MILLPOND_RUN_ARGS", "").split(), *self.arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(f"{self.label} answers", self._answers, START_S, 0.02)
@@ -132,8 +133,8 @@ class Run:
     def __init__(self):
         self.folder, self.nodes = tempfile.mkdtemp(prefix="millpond-interop-"), []
 
-    def node(self, label):
-        node = Node(label, self.folder)
+    def node(self, label, *arguments):
+        node = Node(label, self.folder, *arguments)
         self.nodes.append(node)
         return node.start()
 

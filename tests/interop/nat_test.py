@@ -122,7 +122,7 @@ class Hidden(Node):
 
 def start_relay(net, folder):
     log = open(os.path.join(folder, "relay.log"), "ab")
-    command = inside(net.relay, BINARY, "relay", "--data-dir", os.path.join(folder, "relay"))
+    command = inside(net.relay, BINARY, "relay", "--data-dir", os.path.join(folder, "relay"), "--tor", "off")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True)
     for line in process.stdout:
         found = re.match(r"Circuit relay: (/ip4/203\S+)", line)

@@ -9,12 +9,14 @@ QUIET_S = 5.0  # how long nothing may be under way before a node counts as settl
 class Relay:
     """One `millpond relay` with a folder and a port of its own; both stay the same over restarts."""
 
-    def __init__(self, label, folder):
+    def __init__(self, label, folder, *arguments):
+        """Without arguments of its own it stays off Tor: most suites have no Tor network."""
+        self.arguments = arguments or ("--tor", "off")
         self.label, self.data, self.port = label, os.path.join(folder, label), free_port()
         self.log, self.process, self.url = os.path.join(folder, label + ".log"), None, None
 
     def start(self):
-        arguments = [BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", "127.0.0.1"]
+        arguments = [BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", "127.0.0.1", *self.arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(f"{self.label} is up", self._is_up, START_S, 0.05)
@@ -55,10 +57,15 @@ def mailboxes(node, relays):
 
 
 def status(node):
+    return ask(node, "GET", "status")
+
+
+def ask(node, method, path):
     """The node's own API."""
     with open(os.path.join(node.data, "admin_token")) as file:
         token = file.read().strip()
-    request = urllib.request.Request(node.url + "/_millpond/v1/status", headers={"authorization": "Bearer " + token})
+    headers = {"authorization": "Bearer " + token}
+    request = urllib.request.Request(node.url + "/_millpond/v1/" + path, method=method, headers=headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 

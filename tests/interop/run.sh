@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|two|three|kill|mailbox|nat|demo|synapse|acme]...        without arguments: all but mailbox and nat (README.md says why)
+# usage: run.sh [nio|js|two|three|kill|mailbox|nat|tor|egress|demo|synapse|acme]...        without arguments: all but mailbox, nat and egress (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
@@ -101,13 +101,26 @@ suite_acme() {
     if [ "$(id -u)" = 0 ] && ! command -v pebble >/dev/null; then apt-get install -y -qq pebble >/dev/null; fi
     python3 "$here/acme.py"
 }
+suite_tor() {
+    if [ "$(id -u)" = 0 ] && ! command -v tor >/dev/null; then apt-get install -y -qq --no-install-recommends tor >/dev/null; fi
+    install_python
+    "$python" "$here/tor_nodes.py" ${TOR_PARTS:-}
+}
+suite_egress() {
+    if [ "$(id -u)" = 0 ]; then
+        command -v tor >/dev/null || apt-get install -y -qq --no-install-recommends tor >/dev/null
+        command -v strace >/dev/null || apt-get install -y -qq strace >/dev/null
+    fi
+    install_python
+    "$python" "$here/tor_egress.py"
+}
 suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
 [ $# -gt 0 ] || set -- nio js two three kill demo synapse acme
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill, mailbox, nat, demo, synapse or acme"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, two, three, kill, mailbox, nat, tor, egress, demo, synapse or acme"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Nodes over Tor, on a private Tor network of C tor relays on loopback, with unmodified matrix-nio clients. Part one: mailboxes at two hosts that are
+onion services; first contact by a pickup box, encrypted talk, a kill -9, and an outage of the whole Tor network. Part two: onion services of the
+nodes' own, direct delivery, and strangers who knock. Needs Debian's tor and matrix-nio[e2e]; the binary is $MILLPOND or the debug build."""
+import asyncio, os, re, sys, time, uuid
+
+from millpond_node import Failed, Run, link, linked, until
+from nio_people import Person, ok
+from relay_host import Relay, ask, mailboxes, status
+from tor_net import TorNet, cpu_s, onion_of, rss_mb
+
+PASSWORD = "tor-" + uuid.uuid4().hex
+UP_S = 60.0       # from the first onion route to a usable Tor
+BACK_S = 150.0    # after an outage of the network, with the back-off of everything that failed meanwhile
+DARK_S = 20.0     # how long the processor is watched while there is no network
+DEBUG = "info,millpond_overlay::transport::tor=debug"
+
+
+def told(what, seconds):
+    print(f"   {what}: {seconds:.1f} s", flush=True)
+
+
+async def person(node, name):
+    node.register(name, PASSWORD)
+    someone = await Person(node.url, name, PASSWORD, name.capitalize()).login()
+    someone.node = node
+    return someone
+
+
+def tor_of(node):
+    return status(node)["tor"] or {}
+
+
+def only_onion(node, relay):
+    """What a host prints shows no IP address."""
+    text = open(relay.log).read()
+    ok(f"the link of {relay.label} has no IP address", "Circuit relay" not in text and "/ip4/" not in text)
+
+
+async def by_mailbox(run, net):
+    relays = [Relay(name, run.folder, "--tor", "only", "--log", DEBUG).start() for name in ("relay-1", "relay-2")]
+    run.nodes.extend(relays)
+    links = [relay.url for relay in relays]
+    one, two = run.node("one"), run.node("two")
+    ok("no Tor before there is an onion route", tor_of(one)["state"] == "idle" and not os.path.exists(os.path.join(one.data, "tor")))
+    alice, bob = await person(one, "alice"), await person(two, "bob")
+    begin = time.monotonic()
+    until("a mailbox at an onion service", lambda: try_mailbox(one, relays[0]), UP_S, 1)
+    told("from the host link to the first mailbox", time.monotonic() - begin)
+    mailboxes(one, relays[1:])
+    mailboxes(two, relays)
+    ok("Tor is up and mailboxes are by Tor", tor_of(one)["state"] == "up" and all(m["onion"] for m in status(one)["mailboxes"]))
+    only_onion(one, relays[0])
+
+    shown = one.cli("contact")
+    contact = next(word for word in re.findall(r"\S+", shown) if re.fullmatch(r"[A-Za-z0-9_:/.#?=+-]{80,}", word))
+    begin = time.monotonic()
+    two.cli("contact", "add", contact)
+    until("Alice's node sees who answered the box", lambda: two.name in one.cli("contact", "list"), 90, 0.3)
+    one.cli("contact", "confirm", two.name)
+    for here, there in ((one, two), (two, one)):
+        until(f"{here.label} is linked", lambda: linked(here, there) and "established" in here.cli("contact", "list"), 90, 0.3)
+    told("first contact over a pickup box", time.monotonic() - begin)
+
+    room = await alice.create("a room over Tor", [bob], encrypted=True)
+    await bob.accept(room)
+    await alice.sees_members(room, [bob])
+    await alice.knows_devices([bob])
+    await bob.knows_devices([alice])
+    begin = time.monotonic()
+    await alice.say(room, "by onion")
+    await bob.reads(room, "by onion")
+    told("one message", time.monotonic() - begin)
+    await bob.say(room, "and back")
+    await alice.reads(room, "and back")
+
+    two.kill()
+    await alice.say(room, "while two is dead")
+    begin = time.monotonic()
+    two.start()
+    await bob.reads(room, "while two is dead")
+    told("read after kill -9 and restart", time.monotonic() - begin)
+    await bob.say(room, "from the restarted")
+    await alice.reads(room, "from the restarted")
+
+    relays[0].kill()
+    relays[0].start()
+    ok("a host's address survives its restart", relays[0].url == links[0])
+    one_circuit_each(relays)
+    await dark(net, alice, bob, room, relays)
+    return one, two
+
+
+def try_mailbox(node, relay):
+    try:
+        mailboxes(node, [relay])
+        return True
+    except Failed as failure:
+        if "token" in str(failure) or "already" in str(failure):
+            raise
+        return False
+
+
+def one_circuit_each(relays):
+    """From the hosts' side: no circuit carried two streams, so polls and deposits, and two mailboxes, never shared one."""
+    for relay in relays:
+        seen = re.findall(r"a stream came to the onion service circuit=(\d+) stream=(\d+)", plain(open(relay.log).read()))
+        ok(f"every stream to {relay.label} came by a circuit of its own ({len(seen)})", len(seen) > 5 and all(n == "1" for _, n in seen), seen)
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+async def dark(net, alice, bob, room, relays):
+    """The Tor network is gone, comes back, and nothing was lost."""
+    net.stop()
+    await alice.say(room, "into the dark")
+    await bob.say(room, "nobody hears")
+    nodes = (alice.node, bob.node)
+    until("both nodes say that Tor is down", lambda: all(tor_of(node)["state"] == "down" for node in nodes), 60, 0.5)
+    ok("and why, and what waits", all(tor_of(node)["why"] for node in nodes) and "what goes over it waits" in alice.node.cli("status"))
+    everybody = [*nodes, *relays]
+    before = {each.label: cpu_s(each.process) for each in everybody}
+    begin = time.monotonic()
+    while time.monotonic() - begin < DARK_S:
+        await asyncio.sleep(0.5)
+    seconds = time.monotonic() - begin
+    shares = {each.label: 100 * (cpu_s(each.process) - before[each.label]) / seconds for each in everybody}
+    print("   processor in the dark:", {label: f"{share:.2f} %" for label, share in shares.items()}, flush=True)
+    ok("no busy loop without a network", max(shares.values()) < CPU_PERCENT, shares)
+    begin = time.monotonic()
+    net.start()
+    told("the Tor network is back", time.monotonic() - begin)
+    begin = time.monotonic()
+    await bob.until("reads what was said into the dark", lambda: (room, "into the dark") in bob.bodies, BACK_S)
+    await alice.until("reads what nobody heard", lambda: (room, "nobody hears") in alice.bodies, BACK_S)
+    told("after that, everything arrived, without a restart", time.monotonic() - begin)
+
+
+# A debug build runs arti's own code optimised and ours not.
+CPU_PERCENT = 1.0
+
+
+async def by_onion(run, net):
+    three, four = run.node("three", "--tor-onion", "true"), run.node("four", "--tor-onion", "true")
+    carol, dave = await person(three, "carol"), await person(four, "dave")
+    until("both are up", lambda: all(tor_of(node)["state"] == "up" for node in (three, four)), UP_S, 0.3)
+    shown = " ".join(ask(three, "POST", "contacts/link")["addresses"])
+    ok("the contact link has an onion address and no IP address", "/onion3/" in shown and "/ip" not in shown, shown)
+    link(three, four)
+    room = await carol.create("a room between onion services", [dave], encrypted=True)
+    await dave.accept(room)
+    await carol.knows_devices([dave])
+    await dave.knows_devices([carol])
+    begin = time.monotonic()
+    await carol.say(room, "straight to you")
+    await dave.reads(room, "straight to you")
+    told("one message, directly", time.monotonic() - begin)
+    await dave.say(room, "and straight back")
+    await carol.reads(room, "and straight back")
+    routes = [contact["route"] for node in (three, four) for contact in status(node)["contacts"] if contact["name"]]
+    ok("the streams are onion streams", routes == ["onion", "onion"], routes)
+    four.kill()
+    await carol.say(room, "while four is dead")
+    begin = time.monotonic()
+    four.start()
+    await dave.reads(room, "while four is dead")
+    told("read after kill -9 and restart, directly", time.monotonic() - begin)
+
+    net.socks()
+    onion, port = onion_of(shown)
+    for what, sent in (("says nothing", b""), ("says 1,000 bytes", os.urandom(1000)), ("speaks HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b" " * 200)):
+        count, seconds = net.knock(onion, port, sent)
+        ok(f"a stranger through C tor who {what} is closed upon without a byte", count == 0, (count, seconds))
+        told("   closed after", seconds)
+    refused, reason = net.knock(onion, port + 1, b"")
+    ok("another port of the service is refused", refused is None, reason)
+
+
+async def main():
+    with Run() as run:
+        net = TorNet(run.folder)
+        begin = time.monotonic()
+        try:
+            net.start()
+            told("private Tor network", time.monotonic() - begin)
+            if "mailbox" in PARTS:
+                one, _ = await by_mailbox(run, net)
+                print(f"   memory of a node with Tor on: {rss_mb(one.process):.0f} MB", flush=True)
+            for node in run.nodes:
+                node.kill()
+            run.nodes.clear()
+            if "onion" in PARTS:
+                await by_onion(run, net)
+        finally:
+            for node in run.nodes:
+                if node.process and node.process.poll() is None:
+                    node.kill()
+            net.end()
+    print("ALL OK over Tor")
+
+
+PARTS = sys.argv[1:] or ["mailbox", "onion"]
+try:
+    asyncio.run(main())
+except Failed as failure:
+    print("FAIL", failure)
+    sys.exit(1)
