@@ -132,6 +132,7 @@ impl Rooms {
                 if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
                     return Err(Error::forbidden(format!("you are not in room {room_id}")));
                 }
+                check_annotation(view, &draft)?;
                 local::plan(&core, view, &room_id, draft.clone())
             },
             move |planned, txn| {
@@ -162,6 +163,7 @@ impl Rooms {
                 if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
                     return Err(Error::forbidden(format!("you are not in room {room_id}")));
                 }
+                check_annotation(view, &draft)?;
                 local::plan(&core, view, &room_id, draft.clone()).map(|planned| Step::Write(Box::new(planned)))
             },
             move |step, txn| match step {
@@ -221,6 +223,39 @@ pub(crate) fn redacts(kind: &TimelineEventType, content: &mut CanonicalJsonObjec
     let target = content.get("redacts")?.as_str().and_then(|id| EventId::parse(id).ok())?;
     content.remove("redacts");
     Some(target)
+}
+
+/// That an event does not say once more what its sender has said already ("Avoiding duplicate annotations").
+///
+/// # Errors
+/// 400 `M_DUPLICATE_ANNOTATION`; storage errors.
+fn check_annotation(view: View<'_>, draft: &EventDraft) -> Result<(), Error> {
+    use ruma::CanonicalJsonValue;
+    if draft.state_key.is_some() {
+        return Ok(());
+    }
+    let relation = draft.content.get("m.relates_to").and_then(CanonicalJsonValue::as_object);
+    let text = |name: &str| relation.and_then(|relation| relation.get(name)).and_then(CanonicalJsonValue::as_str);
+    let target = text("event_id").and_then(|id| <&EventId>::try_from(id).ok());
+    let (Some("m.annotation"), Some(target), Some(key)) = (text("rel_type"), target, text("key")) else {
+        return Ok(());
+    };
+    let kind = draft.kind.to_string();
+    for row in view.scan(tables::RELATIONS, (target,))? {
+        let (_, row) = row?;
+        // What was redacted has no row any more.
+        if row.rel_type == "m.annotation"
+            && row.sender == draft.sender
+            && row.kind == kind
+            && row.key.as_deref() == Some(key)
+        {
+            let kind = serde_json::from_value(serde_json::json!({ "errcode": "M_DUPLICATE_ANNOTATION" }));
+            let kind = kind.unwrap_or(ruma::api::error::ErrorKind::Unknown);
+            let message = "you have annotated this event with this key already";
+            return Err(Error::matrix(http::StatusCode::BAD_REQUEST, kind, message));
+        }
+    }
+    Ok(())
 }
 
 enum Step {

@@ -125,3 +125,39 @@ async fn threads_are_listed_by_their_newest_reply_in_pages() {
     let own = node.ok(node.get(&bob, &format!("{path}?include=participated"))).await;
     assert_eq!(bodies(&own["chunk"]), ["root0", "root1"]);
 }
+
+#[tokio::test]
+async fn a_reaction_is_taken_once_until_it_is_redacted() {
+    let node = TestNode::new();
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    let room = node.public_room(&alice).await;
+    node.join(&bob, &room).await;
+    let event = node.text(&alice, &room, "ducks").await;
+    let react = |who: &TestUser, key: &str, txn: &str| {
+        let content = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": event, "key": key } });
+        let (who, at) = (who.clone(), path(&room, &format!("send/m.reaction/{txn}")));
+        let node = &node;
+        async move { node.put(&who, at, content).await }
+    };
+    let first = node.ok(react(&bob, "quack", "1")).await;
+    assert_eq!(node.ok(react(&bob, "quack", "1")).await, first, "the same request again");
+    node.fails(react(&bob, "quack", "2"), 400, "M_DUPLICATE_ANNOTATION").await;
+    node.ok(react(&bob, "honk", "3")).await;
+    node.ok(react(&alice, "quack", "4")).await;
+    let reaction = escape(first["event_id"].as_str().unwrap());
+    node.ok(node.put(&bob, path(&room, &format!("redact/{reaction}/5")), json!({}))).await;
+    node.ok(react(&bob, "quack", "6")).await;
+}
+
+#[tokio::test]
+async fn a_redaction_is_sent_like_any_event_in_rooms_of_all_versions() {
+    let node = TestNode::new();
+    let alice = node.user("alice").await;
+    for version in ["6", "10", "11", "12"] {
+        let room = node.room(&alice, json!({ "room_version": version })).await;
+        let event = node.text(&alice, &room, "a mistake").await;
+        node.ok(node.put(&alice, path(&room, "send/m.room.redaction/r"), json!({ "redacts": event }))).await;
+        let shown = node.ok(node.get(&alice, path(&room, &format!("event/{}", escape(&event))))).await;
+        assert_eq!(shown["content"], json!({}), "version {version}");
+    }
+}
