@@ -82,8 +82,19 @@ pub struct Session {
     air: BTreeSet<DepositId>,
     /// Hosts that did not take a deposit, and until when others are tried first.
     failing: BTreeMap<HostKey, UnixMillis>,
-    /// The last slot could do nothing about what is due: until then, or until something happens, another is of no use.
-    rest: Option<UnixMillis>,
+    /// Acknowledgements alone that are on their way, and into which mailbox.
+    acks: BTreeMap<u32, (HostKey, MailboxId)>,
+    /// What came before the answer to our HELLO and may open with what that brings.
+    early: Vec<Arrived>,
+    /// The last slot could do nothing about what is due: until something happens, another is of no use.
+    rest: Option<Rest>,
+}
+
+/// What was due at `since` is not looked at before `until`.
+#[derive(Clone, Copy)]
+struct Rest {
+    since: UnixMillis,
+    until: UnixMillis,
 }
 
 /// What a session needs to know of the node around it.
@@ -137,6 +148,8 @@ pub enum InEvent {
     GivenStamps(Vec<Grant>),
     /// Hosts can be reached again after none could: what failed for want of a way is tried with the next slot, not after its back-off.
     WayBack,
+    /// This host answers again: what waits for it need not wait out its time. See `waits_for`.
+    Reachable(HostKey),
     /// The user takes the link out of use. In silence: whatever the peer sends from now on is not even opened.
     Revoke,
 }
@@ -311,6 +324,7 @@ impl Session {
                     out.changed();
                 }
                 InEvent::WayBack => self.on_way_back(ctx.now, &mut out),
+                InEvent::Reachable(host) => self.on_reachable(ctx.now, &host),
                 InEvent::Revoke => self.on_revoke(&mut out),
             }
         }
@@ -407,6 +421,7 @@ impl Session {
         self.state.revoke();
         self.queue = Queue::default();
         self.air.clear();
+        self.acks.clear();
         out.changed();
     }
 }

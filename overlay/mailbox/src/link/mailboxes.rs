@@ -63,6 +63,22 @@ impl Link {
         vec![Effect::Persist]
     }
 
+    /// The link as a backup may hold it: with whom it is, and nothing that opens or seals anything. It carries nothing until its session
+    /// has said HELLO and brought new secrets. `None` unless it is established.
+    #[must_use]
+    pub fn for_backup(&self) -> Option<Self> {
+        if self.data.phase != Phase::Established {
+            return None;
+        }
+        let mut link = self.clone();
+        link.data.wipe(Phase::Established);
+        link.data.th = None;
+        if let Some(peer) = &mut link.data.peer {
+            peer.stamps.clear();
+        }
+        Some(link)
+    }
+
     /// The stamps in the other side's bundle, as it wrote them.
     pub(crate) fn peer_stamps(&self) -> &[serde_bytes::ByteBuf] {
         self.data.peer.as_ref().map_or(&[], |peer| peer.stamps.as_slice())

@@ -43,12 +43,21 @@ impl Session {
         out.finish(&self.state).remove(0)
     }
 
-    /// Reads a session back.
+    /// Reads a session back. Nothing is on its way any more, so what is not known to have arrived is due.
     ///
     /// # Errors
     /// If the bytes are not what was persisted as `RowKey::Record`.
     pub fn from_record(bytes: &[u8]) -> Result<Self, SessionError> {
-        State::from_bytes(bytes).map(Self::with_state)
+        let mut state = State::from_bytes(bytes)?;
+        for flight in &mut state.flights {
+            if flight.unresolved().next().is_some() {
+                flight.next_try = UnixMillis(0);
+            }
+        }
+        if state.ack_unsure {
+            state.ack_due = Some(UnixMillis(0));
+        }
+        Ok(Self::with_state(state))
     }
 
     /// The answerer of a box: its answer and confirmation are frame 0, under the offerer's intro stamps.
@@ -73,7 +82,8 @@ impl Session {
     }
 
     pub(super) fn with_state(state: State) -> Self {
-        Self { state, queue: Queue::default(), air: BTreeSet::new(), failing: BTreeMap::new(), rest: None }
+        let (air, failing, acks) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { state, queue: Queue::default(), air, failing, acks, early: Vec::new(), rest: None }
     }
 
     fn of(detached: Detached, me: &NodeName, stamps: Vec<Grant>, now: UnixMillis) -> Self {

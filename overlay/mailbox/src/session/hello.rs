@@ -88,6 +88,11 @@ impl HelloState {
         self.told = false;
     }
 
+    /// Whether a HELLO of ours waits for its answer.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
     pub(super) fn is_answering(&self) -> bool {
         self.answering.is_some()
     }
@@ -199,7 +204,9 @@ impl Session {
         }
         let Some(since) = hello.wanted else { return };
         let allowed = hello.made.is_none_or(|made| ctx.now >= made.after(DAY));
-        let ready = self.state.grants.has_pending() || ctx.mailboxes.is_empty() || ctx.now >= since.after(PATIENCE);
+        // A restored node makes its mailboxes anew first: without a stamp for one, nobody could answer. There is one HELLO a day.
+        let late = since.0 > 0 && ctx.now >= since.after(PATIENCE);
+        let ready = self.state.grants.has_ordinary() || ctx.mailboxes.is_empty() || late;
         if self.state.hello.sent.is_none() && allowed && ready {
             self.say_hello(ctx, out, rng);
         }
@@ -343,6 +350,8 @@ impl Session {
             self.state.flights.push(super::flight::Flight { copies, next_try, stale: Stale::Line, ..flight });
         }
         self.air.clear();
+        self.acks.clear();
+        self.state.ack_unsure = false;
         self.state.grants.restart();
         self.state.hello.sent = None;
         self.state.hello.answering = None;
@@ -413,6 +422,17 @@ impl Session {
             incarnation: state.hello.incarnation,
             peer_incarnation: state.hello.peer_incarnation,
         }
+    }
+
+    /// The record of a session as a backup may hold it: at its first slot it says HELLO. `None` if it could not: the link was taken out
+    /// of use, or the peer has no recovery mailbox.
+    #[must_use]
+    pub fn record_for_backup(record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let session = Self::from_record(record).ok()?;
+        if session.is_revoked() || session.state.wallet.recovery().is_empty() {
+            return None;
+        }
+        Some(Self::from_backup(session.backup()).state.to_bytes())
     }
 
     /// The link out of a backup. At its first slot it says HELLO.

@@ -22,13 +22,32 @@ enum Source {
 
 impl Session {
     pub(super) fn on_arrived(&mut self, ctx: &Context<'_>, envelopes: Vec<Arrived>, out: &mut Out) {
-        let mut opened = Vec::with_capacity(envelopes.len());
-        for arrived in envelopes {
+        for arrived in &envelopes {
             self.state.grants.used(arrived.header.mailbox(), arrived.header.class());
             out.changed();
+        }
+        let restoring = self.state.hello.is_sent();
+        let mut closed = self.take_envelopes(ctx, envelopes, out);
+        if restoring && !self.state.hello.is_sent() {
+            // The answer to our HELLO is here: what the peer sent behind it may have come before it.
+            closed.splice(..0, std::mem::take(&mut self.early));
+            closed = self.take_envelopes(ctx, closed, out);
+        }
+        if self.state.hello.is_sent() {
+            let room = MAX_EARLY.saturating_sub(self.early.len());
+            let early = closed.drain(..closed.len().min(room));
+            self.early.extend(early);
+        }
+        closed.into_iter().for_each(|_| self.on_unopened(ctx, out));
+    }
+
+    /// Takes what is in the envelopes that open; gives back those that do not.
+    fn take_envelopes(&mut self, ctx: &Context<'_>, envelopes: Vec<Arrived>, out: &mut Out) -> Vec<Arrived> {
+        let (mut opened, mut closed) = (Vec::with_capacity(envelopes.len()), Vec::new());
+        for arrived in envelopes {
             match self.open(&arrived) {
                 Some(found) => opened.push(found),
-                None => self.on_unopened(ctx, out),
+                None => closed.push(arrived),
             }
         }
         // In the order in which they were made, as far as that is known: it spares Olm skipped keys.
@@ -43,6 +62,7 @@ impl Session {
                 _ => out.notice(Notice::Misbehaved(Fault::Frame)),
             }
         }
+        closed
     }
 
     /// The deposit was refused although its stamp should have been good: either the host lies, or we were set back and the stamp
@@ -204,6 +224,8 @@ impl Session {
     }
 }
 
+/// Envelopes of the line that an answer to our HELLO will begin, kept in memory until it comes. Lost, they are sent again a day later.
+const MAX_EARLY: usize = 64;
 /// In a conversation the acknowledgement goes along with the answer.
 const ACK_DELAY: Duration = Duration::from_secs(3);
 /// Frames in a row that do not open.

@@ -16,7 +16,7 @@ use super::{
     commit::Out,
     flight::{Flight, FlightKind, FlightRow, Stale},
 };
-use crate::{stamp::Class, time::UnixMillis};
+use crate::{host_key::HostKey, stamp::Class, time::UnixMillis};
 
 impl Session {
     /// When the next slot is of use; `None`: not before something else happens. An idle link says `None`.
@@ -36,8 +36,40 @@ impl Session {
         if !self.queue.is_empty() {
             due.extend(self.state.wallet.opens(now));
         }
-        let due = due.into_iter().min()?;
-        Some(self.rest.map_or(due, |rest| due.max(rest)))
+        // What falls due while the session rests does not rest with it.
+        let rested = |due: UnixMillis| self.rest.filter(|rest| due <= rest.since).map_or(due, |rest| rest.until);
+        due.into_iter().map(rested).min()
+    }
+
+    /// Hosts that could not be reached and for which something waits: feed `Reachable` as soon as one of them answers, instead of
+    /// waiting until it is tried again.
+    #[must_use]
+    pub fn waits_for(&self) -> Vec<HostKey> {
+        if self.state.revoked || self.state.dormant || self.failing.is_empty() {
+            return Vec::new();
+        }
+        let acks = self.state.ack_unsure && self.acks.is_empty();
+        let waiting = |host: &&HostKey| {
+            let mut copies = self.state.under_way().flat_map(|flight| {
+                flight.unresolved().filter(|copy| !self.in_air(flight, copy.number)).map(|copy| copy.host)
+            });
+            acks || copies.any(|of| of == **host)
+        };
+        self.failing.keys().filter(waiting).copied().collect()
+    }
+
+    pub(super) fn on_reachable(&mut self, now: UnixMillis, host: &HostKey) {
+        if self.failing.remove(host).is_none() {
+            return;
+        }
+        let air = &self.air;
+        let waits = |flight: &Flight| {
+            let there = |number| air.contains(&DepositId { flight: flight.id, copy: number });
+            flight.unresolved().any(|copy| copy.host == *host && !there(copy.number))
+        };
+        let waiting = self.state.flights.iter_mut().filter(|flight| flight.stale == Stale::No && waits(flight));
+        waiting.for_each(|flight| flight.next_try = flight.next_try.min(now));
+        self.state.ack_due = self.state.ack_due.map(|due| due.min(now));
     }
 
     /// Stamps that the peer should get with the next frame. Ask before each slot.
@@ -71,12 +103,7 @@ impl Session {
             return;
         }
         if deposit.flight == 0 {
-            // Acknowledgements are made anew, not sent again.
-            if outcome != Outcome::Stored {
-                self.state.ack_due = Some(ctx.now.after(FIRST_RETRY));
-                out.noted();
-            }
-            return;
+            return self.on_acks_outcome(ctx, deposit.copy, outcome, out);
         }
         let Some(index) = self.state.flights.iter().position(|flight| flight.id == deposit.flight) else { return };
         let flight = &mut self.state.flights[index];
@@ -124,6 +151,31 @@ impl Session {
             *due = now.min(*due);
         }
         out.noted();
+    }
+
+    /// Acknowledgements are made anew, not sent again: at once if another host may take them.
+    fn on_acks_outcome(&mut self, ctx: &Context<'_>, number: u32, outcome: Outcome, out: &mut Out) {
+        let Some((host, mailbox)) = self.acks.remove(&number) else { return };
+        out.noted();
+        match outcome {
+            Outcome::Stored => {
+                self.failing.remove(&host);
+                self.state.wallet.stored(mailbox);
+                self.state.ack_unsure = !self.acks.is_empty();
+                return;
+            }
+            Outcome::Full | Outcome::Unreachable => {
+                self.failing.insert(host, ctx.now.after(FAILING));
+            }
+            Outcome::Spent | Outcome::Refused => {
+                self.state.wallet.refused(mailbox, ctx.now);
+                self.suspect(ctx.now, outcome);
+            }
+        }
+        let failing: Vec<HostKey> = self.failing.keys().copied().collect();
+        let wait = if self.has_stamp(ctx.now, Class::S, true, &failing) { Duration::ZERO } else { FIRST_RETRY };
+        let due = ctx.now.after(wait);
+        self.state.ack_due = Some(self.state.ack_due.map_or(due, |earlier| earlier.min(due)));
     }
 
     /// When the flight is to be looked at.

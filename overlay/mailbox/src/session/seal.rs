@@ -90,7 +90,9 @@ impl Session {
         let id = DepositId { flight: 0, copy: self.state.next_ack };
         self.state.next_ack = self.state.next_ack.wrapping_add(1);
         self.state.ack_due = None;
+        self.state.ack_unsure = true;
         self.air.insert(id);
+        self.acks.insert(id.copy, (stamp.host, stamp.mailbox));
         out.changed();
         out.deposit(id, stamp.host, bytes.to_vec());
         true
@@ -143,7 +145,9 @@ impl Session {
         self.add_copy(ctx, index, stamp, row, out, rng);
         self.state.last_sent = Some(ctx.now);
         if kind == FlightKind::Frame {
+            // They stand in the frame, which is sent until it arrives.
             self.state.ack_due = None;
+            self.state.ack_unsure = false;
         }
     }
 

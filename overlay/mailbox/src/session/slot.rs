@@ -2,13 +2,13 @@
 
 use rand_core::CryptoRng;
 
-use super::{Context, Session, commit::Out, flight::Stale};
+use super::{Context, Rest, Session, commit::Out, flight::Stale};
 
 impl Session {
     pub(super) fn on_slot(&mut self, ctx: &Context<'_>, out: &mut Out, rng: &mut impl CryptoRng) {
         self.send(ctx, out, rng);
         if out.is_empty() {
-            self.rest = Some(ctx.now.after(REST));
+            self.rest = Some(Rest { since: ctx.now, until: ctx.now.after(REST) });
         }
     }
 

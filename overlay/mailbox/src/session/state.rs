@@ -43,6 +43,10 @@ pub(super) struct State {
     pub(super) unopened: u8,
     pub(super) dormant: bool,
     pub(super) revoked: bool,
+    /// Acknowledgements left alone, and no host has said that it has them: after a kill they are made again, since the peer would wait
+    /// a day for them.
+    #[serde(default)]
+    pub(super) ack_unsure: bool,
 }
 
 /// The line before a HELLO: it only receives.
@@ -83,6 +87,7 @@ impl State {
             unopened: 0,
             dormant: false,
             revoked: false,
+            ack_unsure: false,
         }
     }
 

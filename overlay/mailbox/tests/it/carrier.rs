@@ -356,14 +356,19 @@ impl World {
 
     /// What the HELLO that this side has just made says, opened with its own key: for who wants to seal it elsewhere.
     pub fn hello_payload(&mut self, side: usize) -> Option<Vec<u8>> {
+        let rk = self.sides[1 - side].session.link_secrets().last()?.restore_key();
+        self.hello_payload_under(side, &rk.envelope_secret())
+    }
+
+    /// The same, where the link is on a later line than its first.
+    pub fn hello_payload_under(&mut self, side: usize, rk: &EnvelopeSecret) -> Option<Vec<u8>> {
         let (_, host, bytes) = self.sides[side].pending.pop_front()?;
         let deposit = Deposit::parse(&bytes.into()).ok()?;
         let other = &self.sides[1 - side];
         let mailbox = other.mailboxes.iter().find(|mailbox| mailbox.own.id == deposit.header().mailbox())?;
         assert_eq!(mailbox.own.host, host);
-        let rk = other.session.link_secrets().last()?.restore_key();
         let seed = mailbox.seed_of(&deposit);
-        let opened = envelope::open([&rk.envelope_secret()], &seed, deposit.header(), deposit.body()).ok()?;
+        let opened = envelope::open([rk], &seed, deposit.header(), deposit.body()).ok()?;
         Some(opened.1.payload)
     }
 

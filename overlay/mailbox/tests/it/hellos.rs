@@ -2,7 +2,7 @@
 
 use millpond_mailbox::{
     item::Item,
-    session::{Backup, Fault, MapRows, Notice, Outcome, Session},
+    session::{Backup, Fault, InEvent, MapRows, Notice, Outcome, Session},
 };
 
 use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, Side, World};
@@ -53,6 +53,34 @@ fn a_restored_node_finds_its_contact_again_and_both_get_what_waited() {
             world.run(7 * DAY_MS);
             assert_eq!(has(&world, other, &format!("week {week}")), 1);
         }
+    }
+}
+
+#[test]
+fn what_comes_beside_the_answer_to_a_hello_or_before_it_is_not_lost() {
+    for before in [false, true] {
+        let mut world = World::new(15);
+        world.run(DAY_MS);
+        let backup = world.sides[ALICE].session.backup();
+        world.sides[BOB].offer(item("on the way while it happened"));
+        world.turn(BOB);
+        restore(&mut world, ALICE, backup);
+        // Alice says HELLO; Bob answers and sends again, all of which lies there when she looks.
+        world.turn(ALICE);
+        world.turn(BOB);
+        let mut arrived = world.fetch(ALICE);
+        assert!(arrived.len() >= 2, "{}", arrived.len());
+        let now = world.now;
+        if before {
+            // In every order in which polls of several mailboxes bring them.
+            let last = arrived.len() - 1;
+            arrived.swap(0, last);
+            arrived.into_iter().for_each(|one| world.sides[ALICE].feed(now, InEvent::Arrived(vec![one])));
+        } else {
+            world.sides[ALICE].feed(now, InEvent::Arrived(arrived));
+        }
+        assert_eq!(has(&world, ALICE, "on the way while it happened"), 1, "one by one: {before}");
+        assert!(!world.sides[ALICE].saw(Notice::Misbehaved(Fault::Unopened)));
     }
 }
 
@@ -187,6 +215,8 @@ fn a_hello_that_is_replayed_or_older_changes_nothing() {
     // The same backup once more: its stamps are used, the host says SPENT, and Bob hears nothing of it.
     let heard = world.sides[BOB].notices.len();
     let own: Vec<_> = world.sides[ALICE].own();
+    let ordinary = own.iter().position(|mailbox| !mailbox.recovery).expect("there is one");
+    let stamps = world.sides[ALICE].issue(ordinary, millpond_mailbox::stamp::Class::S, 1);
     let mut thief = Session::from_backup(again);
     let rows = MapRows::default();
     let ctx = millpond_mailbox::session::Context {
@@ -196,6 +226,7 @@ fn a_hello_that_is_replayed_or_older_changes_nothing() {
         rows: &rows,
     };
     let mut outcomes = Vec::new();
+    thief.handle(&ctx, millpond_mailbox::session::InEvent::Granted(vec![stamps]), &mut world.rng);
     for effect in thief.handle(&ctx, millpond_mailbox::session::InEvent::Slot, &mut world.rng) {
         if let millpond_mailbox::session::OutEvent::Deposit { host, bytes, .. } = effect {
             let host = world.hosts.iter_mut().find(|known| known.key == host).expect("known");

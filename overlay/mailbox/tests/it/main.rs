@@ -1,6 +1,7 @@
 //! What the delivery protocol does, one file per behaviour.
 
 mod adversaries;
+mod bad_frames;
 mod carrier;
 mod contact_links;
 mod first_contact;

@@ -3,6 +3,7 @@
 use millpond_mailbox::{
     item::Item,
     session::{InEvent, Notice, Outcome, Priority},
+    time::UnixMillis,
 };
 
 use crate::carrier::{ALICE, BOB, DAY_MS, HOUR_MS, MINUTE_MS, World};
@@ -64,6 +65,105 @@ fn with_both_hosts_down_the_waits_double_up_to_an_hour_and_the_bytes_stay_the_sa
     world.sides[BOB].awake = true;
     world.run(2 * HOUR_MS);
     assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
+
+/// Alice has tried both hosts in vain and waits.
+fn waiting(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.hosts.iter_mut().for_each(|host| host.down = true);
+    world.sides[ALICE].offer(item(0));
+    world.run(10 * MINUTE_MS);
+    assert!(next_slot(&world) > world.now.0 + 20_000, "the next try is far");
+    world
+}
+
+fn next_slot(world: &World) -> u64 {
+    let side = &world.sides[ALICE];
+    side.session.wants_slot(world.now, &side.own()).expect("something is under way").0
+}
+
+#[test]
+fn a_host_that_answers_again_gets_at_once_what_waited_for_it() {
+    let mut world = waiting(11);
+    world.hosts.iter_mut().for_each(|host| host.down = false);
+    let (first, second) = (world.hosts[0].key, world.hosts[1].key);
+    let mut waits_for = world.sides[ALICE].session.waits_for();
+    waits_for.sort();
+    let mut both = vec![first, second];
+    both.sort();
+    assert_eq!(waits_for, both);
+    world.sides[ALICE].feed(world.now, InEvent::Reachable(first));
+    assert!(next_slot(&world) <= world.now.0);
+    assert_eq!(world.sides[ALICE].session.waits_for(), [second]);
+    world.turn(ALICE);
+    world.turn(BOB);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
+
+#[test]
+fn a_node_that_was_killed_while_a_retry_was_under_way_tries_again_when_it_starts() {
+    let mut world = waiting(12);
+    world.now = UnixMillis(next_slot(&world));
+    world.sides[ALICE].slot(world.now);
+    // The deposits have left, no outcome has come.
+    world.sides[ALICE].restart();
+    assert!(next_slot(&world) <= world.now.0);
+}
+
+#[test]
+fn acknowledgements_that_were_under_way_in_a_kill_are_made_again() {
+    let mut world = World::new(13);
+    world.sides[BOB].offer(item(0));
+    world.turn(BOB);
+    world.poll(ALICE);
+    assert_eq!(world.sides[ALICE].delivered.len(), 1);
+    world.now = UnixMillis(next_slot(&world));
+    world.sides[ALICE].slot(world.now);
+    world.sides[ALICE].restart();
+    world.run(MINUTE_MS);
+    assert_eq!(world.sides[BOB].session.unacknowledged(), 0, "without them Bob would wait for a day");
+    world.sides[ALICE].restart();
+    let side = &world.sides[ALICE];
+    assert_eq!(side.session.wants_slot(world.now, &side.own()), None, "what is at a host is not sent at every start");
+}
+
+#[test]
+fn acknowledgements_go_by_the_other_host_when_one_is_down_or_closed() {
+    for wiped in [false, true] {
+        let mut world = World::new(14);
+        world.sides[BOB].offer(item(0));
+        world.turn(BOB);
+        world.poll(ALICE);
+        match wiped {
+            true => world.hosts[0].boxes.clear(),
+            false => world.hosts[0].down = true,
+        }
+        world.run(30_000);
+        assert_eq!(world.sides[BOB].session.unacknowledged(), 0, "wiped: {wiped}");
+    }
+}
+
+#[test]
+fn what_falls_due_while_nothing_could_be_done_about_something_else_does_not_wait_for_it() {
+    let mut world = World::new(15);
+    world.sides[BOB].offer(item(0));
+    world.turn(BOB);
+    world.hosts.iter_mut().for_each(|host| host.down = true);
+    // Alice's stamps are all used: each item goes to both hosts, in vain.
+    for n in 0..32 {
+        world.sides[ALICE].offer_as(item(n), Priority::Essential);
+        world.turn(ALICE);
+        world.turn(ALICE);
+    }
+    assert_eq!(world.sides[ALICE].session.credit(), (0, 0));
+    world.hosts.iter_mut().for_each(|host| host.down = false);
+    world.advance(30_000);
+    world.poll(ALICE);
+    assert_eq!(world.sides[ALICE].delivered.len(), 1);
+    world.advance(4_000);
+    // The acknowledgement is due, and there is no stamp for it. What the hosts did not take is due within 75 seconds of its first try.
+    world.sides[ALICE].slot(world.now);
+    assert!(next_slot(&world) < world.now.0 + 45_000, "{} {}", next_slot(&world), world.now.0);
 }
 
 #[test]
