@@ -1,7 +1,8 @@
 //! `millpond backup` and `restore`: one encrypted file with everything that makes the node (docs/backup.md).
 //!
 //! The database is one snapshot, so a backup can be made while the node runs. What belongs to link traffic stays out of
-//! it: a copy of that in two places would be two nodes that speak with one voice. After a restore links are made anew.
+//! it: a copy of that in two places would be two nodes that speak with one voice. After a restore links that mailboxes
+//! carry are made anew by themselves, the others by a new contact link.
 
 use std::{
     fs::{self, File},
@@ -154,14 +155,14 @@ fn write_rows<W: Write>(
     snapshot: &Snapshot,
     summary: &mut Summary,
 ) -> Result<(), BackupError> {
-    let (mut rows, mut len) = (Vec::new(), 0);
+    let (mut rows, mut len, mut links) = (Vec::new(), 0, Vec::new());
     snapshot.export(|table, key, value| {
         let row: Row = match table {
             _ if LEFT_OUT.contains(&table) || USED_UP.contains(&table) => return Ok(()),
-            "LINKS" => match link_row(table, key, value)? {
-                Some(row) => row,
-                None => return Ok(()),
-            },
+            "LINKS" => {
+                links.push(crate::links::record_of(key, value).map_err(BackupError::Content)?);
+                return Ok(());
+            }
             _ => (table.to_owned(), key.to_vec().into(), value.to_vec().into()),
         };
         len += row.1.len() + row.2.len();
@@ -173,14 +174,12 @@ fn write_rows<W: Write>(
         }
         Ok::<_, BackupError>(())
     })?;
+    // Of the overlay's records: nothing that link traffic was sealed with.
+    for record in millpond_overlay::backed_up(&links) {
+        summary.rows += 1;
+        rows.push(("LINKS".to_owned(), crate::links::encoded_key(&record.key).into(), record.bytes.into()));
+    }
     sealing.entry(&Entry::Rows(rows))
-}
-
-/// A record of the overlay as a backup may hold it: nothing that link traffic was sealed with.
-fn link_row(table: &str, key: &[u8], value: &[u8]) -> Result<Option<Row>, BackupError> {
-    let record = crate::links::record_of(key, value).map_err(BackupError::Content)?;
-    let kept = millpond_overlay::backed_up(&record);
-    Ok(kept.map(|record| (table.to_owned(), crate::links::encoded_key(&record.key).into(), record.bytes.into())))
 }
 
 fn write_media<W: Write>(

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use data_encoding::BASE32_NOPAD;
 use futures::{StreamExt, stream};
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 use millpond_mailbox::{
     item::{self, Item},
     name::NodeName,
 };
 use millpond_overlay::{Arrival, LinkClass};
 use millpond_store::{
-    Topic, View, job,
+    Topic, View, WriteTxn, job,
     rows::{MailIn, MailResponse, OutboxItem},
     tables,
 };
@@ -24,13 +24,19 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Core, Error, federation::INTRO_PATH, links::Links, peers};
+use crate::{
+    Core, Error,
+    federation::INTRO_PATH,
+    links::Links,
+    peers::{self, Peers, take_answer},
+};
 
 /// The mail of this node. Cloning is cheap.
 #[derive(Clone)]
 pub struct Mail {
     core: Core,
     links: Links,
+    peers: Peers,
 }
 
 /// Items that are looked at in one go.
@@ -41,6 +47,8 @@ const AT_ONCE: usize = 4;
 const RETRY: Duration = Duration::from_secs(5);
 /// The largest answer that travels over mailboxes.
 const MAX_ANSWER: usize = 1 << 20;
+/// Answers for one peer that wait to be fetched; beyond that its questions wait.
+const MAX_ANSWERS: usize = 64;
 
 /// Items kept of a peer that has no row yet, or no proven name.
 const MAX_OF_UNKNOWN: usize = 1_000;
@@ -68,8 +76,8 @@ enum Done {
 
 impl Mail {
     /// The service over links.
-    pub fn new(core: Core, links: Links) -> Self {
-        Self { core, links }
+    pub fn new(core: Core, links: Links, peers: Peers) -> Self {
+        Self { core, links, peers }
     }
 
     /// Works off what comes, until told to stop.
@@ -214,17 +222,38 @@ impl Mail {
                 let Ok(asked) = Request::post(INTRO_PATH).body(Bytes::from(body)) else { return Ok(Done::With(None)) };
                 Ok(self.answer(mail, asked).await.map_or(Done::Later, |_| Done::With(None)))
             }
-            // Answers are information: what was asked over mailboxes needs none to go on.
+            Item::Response(answer) => self.response(mail, answer).await,
             _ => Ok(Done::With(None)),
         }
     }
 
+    /// What a peer says to a question of ours; to what was not asked nobody listens, as to the answers to invites.
+    async fn response(&self, mail: &MailIn, answer: item::Response) -> Result<Done, Error> {
+        let Some(server) = server_of(self.core.snapshot()?.view(), &mail.peer)? else { return Ok(Done::Later) };
+        let (teller, now_ms) = (server.clone(), self.core.clock().now_ms());
+        let write = move |(), txn: &mut WriteTxn<'_>| take_answer(txn, &server, &answer, now_ms);
+        let (target, _) = self.core.write(job(|_| Ok::<_, Error>(()), write)).await?;
+        if let Some(target) = target {
+            self.peers.tell(teller, target);
+        }
+        Ok(Done::With(None))
+    }
+
     async fn request(&self, mail: &MailIn, request: item::Request) -> Result<Done, Error> {
+        let Some(server) = server_of(self.core.snapshot()?.view(), &mail.peer)? else { return Ok(Done::Later) };
+        if !self.has_room(&server)? {
+            return Ok(Done::Behind);
+        }
+        // Who may ask depends on what he said before: his join stands in front of his question.
+        if self.core.snapshot()?.view().get(tables::INBOX_WAITING, &*server)?.is_some_and(|waiting| waiting > 0) {
+            return Ok(Done::Later);
+        }
         let asked = Request::builder().method(request.method.as_str()).uri(request.target.as_str());
         let asked = asked.header(header::CONTENT_TYPE, "application/json").body(Bytes::from(request.body));
         let Ok(asked) = asked else { return Ok(Done::With(None)) };
         let Some(answer) = self.answer(mail, asked).await else { return Ok(Done::Later) };
-        if answer.status().is_server_error() {
+        // We are in trouble. That others are, or a file is not there yet, is an answer.
+        if matches!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE) {
             return Ok(Done::Later);
         }
         // More than we take of this kind within an hour; other things need not wait for it.
@@ -233,6 +262,16 @@ impl Mail {
         }
         let expired = request.deadline.0 < self.core.clock().now_ms();
         Ok(Done::With((!expired).then(|| response(request.id, &answer))))
+    }
+
+    /// Whether a peer has taken enough of the answers that it asked for.
+    fn has_room(&self, peer: &ServerName) -> Result<bool, Error> {
+        let snapshot = self.core.snapshot()?;
+        let mut waiting = 0;
+        for row in snapshot.view().scan(tables::OUTBOX, (peer,))? {
+            waiting += usize::from(matches!(row?.1, OutboxItem::Response(_)));
+        }
+        Ok(waiting < MAX_ANSWERS)
     }
 
     /// The same as over a stream: the id names the content, so that a repetition is known.
@@ -300,3 +339,6 @@ fn response(id: u64, answer: &Response<Bytes>) -> MailResponse {
     }
     MailResponse { id, status: answer.status().as_u16(), content_type, body: answer.body().to_vec() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use millpond_store::tables;
+use millpond_store::{rows::OutboxItem, tables};
 use ruma::{OwnedServerName, ServerName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -85,10 +85,12 @@ impl Outbox {
         loop {
             commits.mark_unchanged();
             let now_ms = self.core.clock().now_ms();
-            for server in self.with_work(&mut devices_seen)? {
+            let (work, mut by_mail) = self.with_work(&mut devices_seen)?;
+            for server in work {
                 schedule.handle(InEvent::Work(server), now_ms, 0);
             }
-            for server in schedule.away() {
+            by_mail.extend(schedule.away());
+            for server in by_mail {
                 self.post(&server, offered.entry(server.clone()).or_default()).await?;
             }
             for server in schedule.start(now_ms) {
@@ -134,13 +136,23 @@ impl Outbox {
         Ok(())
     }
 
-    /// The servers to which something is owed and to which there is a way.
-    fn with_work(&self, devices_seen: &mut u64) -> Result<Vec<OwnedServerName>, Error> {
+    /// The servers to which something is owed and to which there is a way; and those to whom something goes over mailboxes wherever
+    /// they are.
+    fn with_work(&self, devices_seen: &mut u64) -> Result<(Vec<OwnedServerName>, BTreeSet<OwnedServerName>), Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
         let mut servers = self.classic_with_work(view, devices_seen)?;
+        let mut by_mail = BTreeSet::new();
         for server in peers::linked_servers(view)? {
-            if view.any(tables::OUTBOX, (&*server,))?
+            let mut owed = false;
+            for row in view.scan(tables::OUTBOX, (&*server,))? {
+                if !matches!(row?.1, OutboxItem::Question | OutboxItem::Response(_)) {
+                    owed = true;
+                    break;
+                }
+                by_mail.insert(server.clone());
+            }
+            if owed
                 || view.any(tables::KEY_PACKS_OWED, (&*server,))?
                 || owes_receipts(view, self.core.identity(), &server, Route::Link)?
                 || !device_list_edus(view, &server, Route::Link, 1)?.edus.is_empty()
@@ -149,7 +161,7 @@ impl Outbox {
                 servers.push(server);
             }
         }
-        Ok(servers)
+        Ok((servers, by_mail))
     }
 
     async fn deliver(&self, server: &ServerName) -> Result<Delivery, Error> {

@@ -2,7 +2,7 @@
 //! the classic route where that is allowed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use millpond_mailbox::{name::NodeName, session::Offered};
 use millpond_overlay::{Event, LinkState, RouteError};
-use millpond_store::{Topic, View, job, rows::Peer, tables};
+use millpond_store::{Topic, View, WriteTxn, job, rows::Peer, tables};
 use ruma::{
     OwnedServerName, ServerName,
     api::{IncomingResponseExt, OutgoingRequest, path_builder::SinglePath},
@@ -29,11 +29,13 @@ mod keys;
 mod names;
 mod route;
 mod sources;
+mod standing;
 
 pub(crate) use self::{
     keys::held,
     names::{node_of, note_proof, server_of},
     route::{Route, route},
+    standing::{Answered, take_answer},
 };
 
 /// Bytes of the answer to a join: the room's state with its auth chain.
@@ -64,6 +66,9 @@ pub struct Peers {
     link_ups: broadcast::Sender<OwnedServerName>,
     mail_forgotten: broadcast::Sender<OwnedServerName>,
     looking: names::Looking,
+    answers: broadcast::Sender<Answered>,
+    /// Since when peers with mailboxes are taken to sleep.
+    asleep: Arc<Mutex<BTreeMap<OwnedServerName, std::time::Instant>>>,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -78,6 +83,9 @@ pub enum PeerError {
     /// No stream to it.
     #[error("the server cannot be reached: {0}")]
     Route(#[from] RouteError),
+    /// It sleeps, and was asked over mailboxes: the same question finds the answer when it is there.
+    #[error("the other node is not there: it is asked over its mailboxes, and the answer comes when it is back")]
+    Later,
     /// It answered with an error.
     #[error("the server answered {status}: {message}")]
     Refused {
@@ -97,7 +105,7 @@ impl PeerError {
     /// Whether the same question may be answered later: it was not understood and refused, it did not arrive.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Route(_) | Self::Classic(_) => true,
+            Self::Route(_) | Self::Classic(_) | Self::Later => true,
             Self::Refused { status, .. } => *status >= 500 || *status == 429,
             Self::Malformed(_) | Self::NotForClassic => false,
         }
@@ -133,7 +141,8 @@ impl Peers {
         let files = Arc::new(Semaphore::new(FILES_AT_ONCE));
         let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
         let (awaited, looking) = (Arc::default(), names::Looking::default());
-        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking }
+        let (answers, asleep) = (broadcast::Sender::new(LINK_UPS), Arc::default());
+        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking, answers, asleep }
     }
 
     /// Classic federation.
@@ -181,7 +190,10 @@ impl Peers {
             }
             Route::Link => {
                 let request = http_request(request).map_err(PeerError::Malformed)?;
-                self.links.request(to, request, patience).await?
+                match R::BY_MAIL {
+                    true => self.ask_or_post(to, request, patience).await?,
+                    false => self.links.request(to, request, patience).await?,
+                }
             }
         };
         parsed::<R>(answer)
@@ -329,6 +341,13 @@ impl Peers {
                     }
                 }
                 Ok(Event::KeyDocument { peer }) => self.take_link_document(&peer).await?,
+                Ok(Event::Restored { peer }) => {
+                    let write = move |(), txn: &mut WriteTxn<'_>| match server_of(txn.view(), &peer)? {
+                        Some(server) => e2ee::all_due(txn, &server),
+                        None => Ok(()),
+                    };
+                    self.core.write(job(|_| Ok::<_, Error>(()), write)).await?;
+                }
                 Ok(Event::Alarm { alarm }) => {
                     tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
                 }
@@ -432,6 +451,7 @@ impl Peers {
                     false => {
                         e2ee::link_ended(txn, &key)?;
                         route::forget_overlay(txn, &key)?;
+                        standing::forget_questions(txn, &key)?;
                     }
                 }
                 txn.touch(Topic::Outbox(key.clone()));

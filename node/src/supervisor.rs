@@ -7,7 +7,7 @@ use ruma::{OwnedServerName, ServerName};
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, NodeHandle};
+use crate::{Error, NodeHandle, peers::Answered};
 
 /// The running loops of a node. Dropping it aborts them; what was answered is on the disk.
 pub struct Supervisor {
@@ -107,6 +107,8 @@ impl NodeHandle {
     /// not ready yet is asked again, as long as it stays.
     async fn catch_up(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut link_ups = self.peers.link_ups();
+        let mut answers = self.peers.answers();
+        self.peers.tell_answers()?;
         let mut again: BTreeMap<OwnedServerName, (Instant, u32)> = BTreeMap::new();
         loop {
             let next = again.iter().min_by_key(|(_, (at, _))| *at).map(|(server, (at, _))| (server.clone(), *at));
@@ -124,6 +126,15 @@ impl NodeHandle {
                     described?;
                     continue;
                 }
+                answered = answers.recv() => {
+                    if let Ok(answered) = answered {
+                        match stop.run_until_cancelled(self.go_on(&answered)).await {
+                            Some(done) => done?,
+                            None => return Ok(()),
+                        }
+                    }
+                    continue;
+                }
                 server = due(next) => server,
             };
             let caught_up = match stop.run_until_cancelled(self.catch_up_with(&server)).await {
@@ -137,6 +148,27 @@ impl NodeHandle {
                 again.insert(server, (Instant::now() + AGAIN * (tries + 1), tries + 1));
             }
         }
+    }
+
+    /// An answer has come out of a mailbox: who asked does again, and finds it.
+    async fn go_on(&self, answered: &Answered) -> Result<(), Error> {
+        let server = &answered.server;
+        match answered.kind() {
+            "media" => drop(self.media.fetch_wanted(server).await?),
+            "user" => {
+                if let Err(error) = self.keys.resync_stale(server).await {
+                    tracing::debug!(%error, "device lists of a peer could not be refreshed yet");
+                }
+            }
+            "backfill" | "get_missing_events" | "state" | "state_ids" => {
+                if let Some(room_id) = answered.room() {
+                    self.inbox.go_on(server, &room_id).await?;
+                }
+            }
+            // Nobody waits: the next one who asks is told.
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Says whether the peer has answered everything.

@@ -52,6 +52,7 @@ use crate::transport::{Address, Incoming, Transport, TransportError};
 use held::Held;
 pub(crate) use held::StreamId;
 pub use intro::OpenedIntro;
+pub use mail::backed_up;
 pub(crate) use mail::rows::is_onion as mailbox_is_onion;
 use mail::{Mail, MailDone};
 
@@ -283,6 +284,7 @@ impl Driver {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = self.closing.clone();
         self.begin_sessions().await;
+        self.resume_making();
         loop {
             let wait = self.mail_wait();
             tokio::select! {
@@ -331,7 +333,7 @@ impl Driver {
                 self.post(&to, items).await;
                 respond(reply, Ok(()));
             }
-            Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply),
+            Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply).await,
             Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
             Command::LeaveHost { host, reply } => respond(reply, self.leave_host(host).await),
             Command::Announced { mailbox } => self.on_announced(mailbox).await,

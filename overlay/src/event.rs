@@ -162,6 +162,11 @@ pub enum Event {
         /// The node at the other end.
         peer: NodeName,
     },
+    /// A link was made anew after one side had been set back: what only the earlier line knew is to be told again.
+    Restored {
+        /// The node at the other end.
+        peer: NodeName,
+    },
     /// Something that the user must know about.
     Alarm {
         /// What.

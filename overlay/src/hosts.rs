@@ -72,6 +72,11 @@ impl Hosts {
         Outcome::Unreachable
     }
 
+    /// Whether a host answers at all. The connection is kept for what is deposited next.
+    pub(crate) async fn reach(&self, at: &HostAddress) -> bool {
+        self.depositor(at).await.is_ok()
+    }
+
     /// A connection for deposits, and whether it was made just now.
     async fn depositor(&self, at: &HostAddress) -> Result<(Depositor, bool), HostError> {
         let place = {

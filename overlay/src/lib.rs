@@ -48,10 +48,11 @@ pub mod transport;
 
 pub use crypto::install_crypto_provider;
 pub use driver::OpenedIntro;
+pub use driver::backed_up;
 pub use error::{Error, RouteError};
 pub use event::{Alarm, Arrival, Event, LinkClass, LinkInfo, LinkState, MailInfo, MailboxInfo};
 pub use limits::Limits;
 pub use me::Me;
 pub use overlay::{Config, INTRO_PATH, Overlay, start};
 pub use routes::{Routes, has_onion_mailbox};
-pub use store::{Change, Delivery, LinkStore, Record, RecordKey, RecordKind, StoreError, backed_up};
+pub use store::{Change, Delivery, LinkStore, Record, RecordKey, RecordKind, StoreError};

@@ -61,6 +61,8 @@ pub enum RecordKind {
     Box,
     /// Tokens that are left at a host.
     Tokens,
+    /// An operator's leave that is being turned into tokens and mailboxes.
+    Leave,
 }
 
 impl RecordKind {
@@ -74,13 +76,15 @@ impl RecordKind {
             Self::Session => 5,
             Self::Box => 6,
             Self::Tokens => 7,
+            Self::Leave => 8,
         }
     }
 
     /// The kind with this number, if there is one.
     pub fn from_tag(tag: u8) -> Option<Self> {
-        let all = [Self::Link, Self::Setting, Self::Mailbox, Self::Serial, Self::Session, Self::Box, Self::Tokens];
-        all.into_iter().find(|kind| kind.tag() == tag)
+        let links = [Self::Link, Self::Setting, Self::Session, Self::Box];
+        let mailboxes = [Self::Mailbox, Self::Serial, Self::Tokens, Self::Leave];
+        links.into_iter().chain(mailboxes).find(|kind| kind.tag() == tag)
     }
 }
 
@@ -108,15 +112,4 @@ pub enum Change {
 pub struct StoreError {
     /// What went wrong, for the log.
     pub why: String,
-}
-
-/// The form in which a backup may hold a record; none for those that it must not hold. Links and what belongs to them stay with the node that used
-/// them: two nodes with one state of a link would seal two things under one key.
-pub fn backed_up(record: &Record) -> Option<Record> {
-    match record.key.kind {
-        RecordKind::Link | RecordKind::Session | RecordKind::Mailbox | RecordKind::Serial => None,
-        RecordKind::Box | RecordKind::Tokens => None,
-        // Addresses of the machine that the backup is of; another one finds its own.
-        RecordKind::Setting => None,
-    }
 }

@@ -232,6 +232,8 @@ tables! {
     INBOX_TXNS: (OwnedServerName, String) => u64;
     /// Items out of mailboxes that are not worked off yet, in the order of their commits.
     MAIL_IN: u64 => MailIn;
+    /// Questions of ours that travel over mailboxes: (peer, position), which is also where the outbox owes them.
+    MAIL_ASKED: (OwnedServerName, u64) => MailAsked;
     /// What is owed to each destination: (destination, position).
     OUTBOX: (OwnedServerName, u64) => OutboxItem;
 }

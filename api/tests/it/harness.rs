@@ -146,6 +146,15 @@ impl TestNode {
         Self { app: App::new(node.clone()), node, now_ms, _data_dir: data_dir }
     }
 
+    /// The node in a data directory with a database, on the system's clock.
+    pub fn opened(dir: tempfile::TempDir, links: impl FnOnce(Core) -> Links) -> Self {
+        let mut config = Config::new(dir.path().to_owned());
+        config.rate_limits = false;
+        let core = millpond_node::start::open(config).unwrap().core.clone();
+        let node = NodeHandle::with_links(core.clone(), links(core));
+        Self { app: App::new(node.clone()), node, now_ms: Arc::default(), _data_dir: dir }
+    }
+
     /// The same node with new services, as after a start.
     pub fn again(self, links: impl FnOnce(Core) -> Links) -> Self {
         let core = self.node.core.clone();

@@ -17,12 +17,24 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use millpond_api::{Listener, serve};
+use millpond_mailbox::{
+    host::{HostLimits, MemoryRows},
+    host_key::HostSecret,
+    rand_core::UnwrapErr,
+    token::TokenSecret,
+};
 use millpond_node::{
     Core, Supervisor,
     config::Config,
     links::{Arrival, Links},
 };
-use millpond_overlay::{LinkState, transport::memory::MemoryNet};
+use millpond_overlay::{
+    LinkState,
+    host_client::FreshTransport,
+    relay::{Relay, RelayConfig, StreamLimits},
+    transport::{Transport, memory::MemoryNet},
+};
+use millpond_store::rows::OutboxItem;
 use ruma::OwnedServerName;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -35,6 +47,14 @@ use crate::harness::{Answered, TestNode, TestUser};
 pub struct Net {
     memory: MemoryNet,
     next: Arc<AtomicU64>,
+    hosts: Arc<Vec<Host>>,
+}
+
+/// A mailbox host, its link, and what its tokens are made with.
+struct Host {
+    _relay: Relay,
+    link: String,
+    tokens: [u8; 32],
 }
 
 /// A node that runs.
@@ -116,9 +136,64 @@ impl Net {
         self.run_with(number, TestNode::linked_with(configure, self.links(number)), doors).await
     }
 
+    /// A network with mailbox hosts, at which nodes can have mailboxes.
+    pub async fn with_hosts(count: u8) -> Self {
+        let net = Self::default();
+        let mut hosts = Vec::new();
+        for name in 1..=count {
+            let tokens = [name; 32];
+            let config = RelayConfig {
+                secret: HostSecret::from_bytes([name; 32]),
+                tokens: TokenSecret::from_bytes(tokens),
+                limits: HostLimits::default(),
+                streams: StreamLimits::default(),
+            };
+            let relay = Relay::start(config, Box::new(MemoryRows::default())).unwrap();
+            let transport: Box<dyn Transport> = Box::new(net.memory.transport(1_000 + u64::from(name)));
+            let addresses = relay.serve(vec![transport], Vec::new()).await.unwrap();
+            let link = relay.link(&addresses).unwrap().to_uri();
+            hosts.push(Host { _relay: relay, link, tokens });
+        }
+        Self { hosts: Arc::new(hosts), ..net }
+    }
+
     fn links(&self, number: u64) -> impl FnOnce(Core) -> Links + use<> {
-        let memory = self.memory.clone();
-        move |core| Links::with_transports(core, Arc::new(move |_| Ok(vec![Box::new(memory.transport(number))])))
+        let (memory, hosted) = (self.memory.clone(), !self.hosts.is_empty());
+        let to_hosts = self.memory.clone();
+        let fresh = move || Ok(Box::new(to_hosts.transport(9_000)) as Box<dyn Transport>);
+        let fresh: Option<Arc<dyn FreshTransport>> = hosted.then(|| Arc::new(fresh) as Arc<dyn FreshTransport>);
+        move |core| {
+            let direct = Arc::new(move |_: &_| Ok(vec![Box::new(memory.transport(number)) as Box<dyn Transport>]));
+            Links::over(core, direct, Arc::new(move |_: &_| fresh.clone()))
+        }
+    }
+
+    /// Gives a node mailboxes at every host.
+    pub async fn mailboxes(&self, node: &Running) {
+        for host in self.hosts.iter() {
+            let leave = TokenSecret::from_bytes(host.tokens).grant(&mut UnwrapErr(getrandom::SysRng));
+            node.node.links.add_mailbox(&host.link, &leave.to_text()).await.unwrap();
+        }
+    }
+
+    /// Two contacts who have each other's stamps; from then on they need never be there together.
+    pub async fn mailed_pair(&self) -> (Running, Running) {
+        let (a, b) = (self.node().await, self.node().await);
+        link(&a, &b).await;
+        self.mailboxes(&a).await;
+        self.mailboxes(&b).await;
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            let server = other.server();
+            one.node.links.connect(&server, PATIENCE).await.unwrap();
+            until("stamps", async || one.node.links.mail_of(&server).is_some_and(|mail| mail.stamps > 0)).await;
+        }
+        (a, b)
+    }
+
+    /// The node in a data directory, as after a restore.
+    pub async fn in_dir(&self, dir: tempfile::TempDir, number: u64) -> Running {
+        let it = TestNode::opened(dir, self.links(number));
+        self.run(number, it).await
     }
 
     /// Starts a node again that was put to sleep.
@@ -154,6 +229,30 @@ impl Running {
     pub async fn sleep(self) -> Asleep {
         self.supervisor.stop().await;
         Asleep { it: self.it, number: self.number }
+    }
+
+    /// Waits until what is owed to another node is at its hosts, as far as there are stamps, and goes to sleep.
+    pub async fn post_and_sleep(self, to: &ruma::ServerName) -> Asleep {
+        // What does not go by mail alone is tried in person for four seconds first.
+        let calm = std::cell::Cell::new(0);
+        until("everything is at hosts", async || {
+            let snapshot = self.node.core.snapshot().unwrap();
+            let rows = snapshot.view().scan(millpond_store::tables::OUTBOX, (to,)).unwrap();
+            let owed: Vec<_> = rows.map(|row| row.unwrap().1).collect();
+            let by_mail = |item: &OutboxItem| matches!(item, OutboxItem::Question | OutboxItem::Response(_));
+            let enough = if owed.iter().all(by_mail) { 100 } else { 500 };
+            let mail = self.node.links.mail_of(to).unwrap();
+            let quiet = !mail.busy && (owed.is_empty() || mail.unacknowledged > 0);
+            calm.set(if quiet { calm.get() + 1 } else { 0 });
+            calm.get() > enough
+        })
+        .await;
+        self.sleep().await
+    }
+
+    /// Which place it has in its network.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The network that it is in.
@@ -266,6 +365,16 @@ pub async fn shake_hands(a: &Running, b: &Running) {
     })
     .await;
     a.node.links.confirm(b.node.core.identity().node_name().as_str()).await.unwrap();
+}
+
+/// Runs a long test where there is room for it: without optimisation the state of so many requests does not fit a test's own stack.
+pub fn roomy<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let thread = std::thread::Builder::new().stack_size(32 << 20);
+    let ended = thread.spawn(move || runtime().block_on(test())).unwrap().join();
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// Waits for something that takes a few messages between nodes.

@@ -1,5 +1,7 @@
 //! Logging to standard error. What may be logged is decided where it is logged: nothing here filters secrets.
 
+use std::io::Write;
+
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
@@ -17,4 +19,9 @@ pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     Ok(())
+}
+
+/// A line for the person who started the program. Whoever closed the other end, and only wanted the first lines, does not end what runs.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

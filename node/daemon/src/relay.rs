@@ -19,7 +19,7 @@ use millpond_overlay::{
 };
 use millpond_store::HostDatabase;
 
-use crate::{logs, run::StopSignals};
+use crate::{logs, logs::say, run::StopSignals};
 use files::{Files, Keys};
 use settings::{Decided, Settings};
 
@@ -101,7 +101,7 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         files.keep_link(&link)?;
         greet(&link, &decided.limits);
         for (address, name) in addresses.iter().filter(|address| address.is_ip()).zip(name.iter().cycle()) {
-            println!("Circuit relay: {address}/p2p/{name}");
+            say(&format!("Circuit relay: {address}/p2p/{name}"));
         }
         signals.told().await?;
         tracing::info!("stopping");
@@ -149,7 +149,7 @@ impl Beside {
         let link = node.links.host_link().await.map_err(|e| anyhow::anyhow!("{e}"))?;
         if let Some(link) = link {
             self.0.keep_link(&link)?;
-            println!("Host link: {link}");
+            say(&format!("Host link: {link}"));
         }
         Ok(())
     }
@@ -161,8 +161,8 @@ const BESIDE_LIMITS: HostLimits = HostLimits { mailboxes: 512, bytes: 4 << 30, b
 const BESIDE_CACHE: usize = 8 << 20;
 
 fn greet(link: &str, limits: &HostLimits) {
-    println!("Host link: {link}");
-    println!("People keep mailboxes here with the link and a token: `millpond relay token` prints one.");
+    say(&format!("Host link: {link}"));
+    say("People keep mailboxes here with the link and a token: `millpond relay token` prints one.");
     tracing::info!(mailboxes = limits.mailboxes, gib = limits.bytes >> 30, "mailbox host is up");
 }
 

@@ -13,7 +13,9 @@ use millpond_node::{NodeHandle, config::Registration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin, logs, relay,
+    admin, logs,
+    logs::say,
+    relay,
     serving::Serving,
     settings::{Decided, Settings},
 };
@@ -154,15 +156,15 @@ fn greet(node: &NodeHandle, address: SocketAddr, first_run: bool) {
         tracing::info!("Matrix homeserver on {url}");
         return;
     }
-    println!("Your node is {}", node.core.identity().server_name());
-    println!("Homeserver URL for your Matrix client: {url}");
+    say(&format!("Your node is {}", node.core.identity().server_name()));
+    say(&format!("Homeserver URL for your Matrix client: {url}"));
     match config.registration {
-        Registration::Token => println!("Registration token: {}", config.registration_token),
-        Registration::Open => println!("Registration is open to whoever reaches the port."),
-        Registration::Closed => println!("Registration from clients is closed: use `millpond account create NAME`."),
+        Registration::Token => say(&format!("Registration token: {}", config.registration_token)),
+        Registration::Open => say("Registration is open to whoever reaches the port."),
+        Registration::Closed => say("Registration from clients is closed: use `millpond account create NAME`."),
     }
-    println!("Next: register in your client with that URL and token, or run `millpond account create NAME`.");
-    println!("Then `millpond contact` shows a link for a friend, `millpond contact add LINK` adds theirs.");
+    say("Next: register in your client with that URL and token, or run `millpond account create NAME`.");
+    say("Then `millpond contact` shows a link for a friend, `millpond contact add LINK` adds theirs.");
 }
 
 /// Ctrl-C and SIGTERM.

@@ -43,16 +43,20 @@ pub trait Question: OutgoingRequest<PathBuilder = SinglePath> {
     const MOST: u64;
     /// Whether nobody waits for it: then a server that is down is left alone for a while.
     const CAN_WAIT: bool;
+    /// Whether it travels over mailboxes to a peer that is away: its answer is worth something hours later, and giving it changes
+    /// nothing.
+    const BY_MAIL: bool;
 
     /// What it is about.
     fn about(&self) -> About<'_>;
 }
 
 macro_rules! questions {
-    ($most:expr, $can_wait:expr, $about:expr; $($request:ty),* $(,)?) => {
+    ($most:expr, $can_wait:expr, $by_mail:expr, $about:expr; $($request:ty),* $(,)?) => {
         $(impl Question for $request {
             const MOST: u64 = $most;
             const CAN_WAIT: bool = $can_wait;
+            const BY_MAIL: bool = $by_mail;
 
             fn about(&self) -> About<'_> {
                 let about: fn(&Self) -> About<'_> = $about;
@@ -62,24 +66,29 @@ macro_rules! questions {
     };
 }
 // The state of a room with its auth chain.
-questions!(256 << 20, true, |it| About::Room(&it.room_id); get_room_state::v1::Request, get_room_state_ids::v1::Request);
-questions!(64 << 20, true, |it| About::Room(&it.room_id); get_event_authorization::v1::Request);
+questions!(256 << 20, true, true, |it| About::Room(&it.room_id);
+    get_room_state::v1::Request,
+    get_room_state_ids::v1::Request,
+);
+questions!(64 << 20, true, true, |it| About::Room(&it.room_id); get_event_authorization::v1::Request);
 // A hundred events of 64 KiB.
-questions!(16 << 20, true, |it| About::Room(&it.room_id); get_backfill::v1::Request, get_missing_events::v1::Request);
+questions!(16 << 20, true, true, |it| About::Room(&it.room_id); get_backfill::v1::Request, get_missing_events::v1::Request);
 // The largest upload that is usual.
-questions!(128 << 20, false, |_| About::People; get_content::v1::Request, get_content_thumbnail::v1::Request);
-questions!(8 << 20, false, |_| About::People;
-    claim_keys::v1::Request,
+questions!(128 << 20, false, true, |_| About::People; get_content::v1::Request);
+questions!(128 << 20, false, false, |_| About::People; get_content_thumbnail::v1::Request);
+questions!(8 << 20, false, false, |_| About::People; claim_keys::v1::Request);
+// Who somebody is, and which devices he has.
+questions!(8 << 20, false, true, |_| About::People;
     get_devices::v1::Request,
     get_keys::v1::Request,
     get_profile_information::v1::Request,
 );
-questions!(8 << 20, false, |_| About::Everybody;
+questions!(8 << 20, false, false, |_| About::Everybody;
     get_public_rooms::v1::Request,
     get_public_rooms_filtered::v1::Request,
     get_room_information::v1::Request,
 );
-questions!(8 << 20, false, |it| About::Room(&it.room_id);
+questions!(8 << 20, false, false, |it| About::Room(&it.room_id);
     get_event_by_timestamp::v1::Request,
     get_hierarchy::v1::Request,
     prepare_join_event::v1::Request,

@@ -27,7 +27,7 @@ use ruma::{
 use super::{Inbox, fetch::known_pdu, parked};
 use crate::{
     Error,
-    peers::PATIENCE,
+    peers::{PATIENCE, PeerError},
     rooms::{
         apply::{self, Context},
         rows,
@@ -39,6 +39,8 @@ use crate::{
 const MAX_STARTS: usize = 20;
 /// Events asked for at once.
 const MAX_EVENTS: usize = 100;
+/// Members that sleep and are asked for the same over mailboxes.
+const MAX_LATER: usize = 2;
 /// States asked for in one go: history with more gaps in it takes more goes.
 const MAX_STATES: usize = 4;
 /// Events written in one commit.
@@ -78,9 +80,22 @@ impl Inbox {
         }
         let rules = rules(&room.version).map_err(|e| Error::internal(e.to_string()))?;
         let limit = UInt::new_saturating(limit as u64);
+        let mut later = 0;
         for server in self.who_to_ask(short, self.core.identity().server_name())? {
+            // Over mailboxes the question must be the same when its answer is read, whoever scrolls then.
+            let limit = if self.peers.asks_by_mail(&server) { UInt::from(MAX_EVENTS as u32) } else { limit };
             let request = get_backfill::v1::Request::new(room_id.to_owned(), from.clone(), limit);
-            let Ok(mut answer) = self.peers.ask(&server, request, PATIENCE).await else { continue };
+            let mut answer = match self.peers.ask(&server, request, PATIENCE).await {
+                Ok(answer) => answer,
+                Err(PeerError::Later) => {
+                    later += 1;
+                    if later == MAX_LATER {
+                        break;
+                    }
+                    continue;
+                }
+                Err(_) => continue,
+            };
             answer.pdus.truncate(MAX_EVENTS);
             let checked = self.check_all(rules, &server, answer.pdus).await?;
             let history = self.prepare((short, &room), rules, &server, checked).await?;

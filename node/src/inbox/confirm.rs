@@ -16,7 +16,7 @@ use millpond_store::{
     rows::{EventRow, EventShort, Room, RoomHead, RoomShort, StateGroup, Unconfirmed},
     tables,
 };
-use ruma::{OwnedEventId, ServerName, api::federation::event::get_room_state_ids};
+use ruma::{OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_room_state_ids};
 
 use super::Inbox;
 use crate::{
@@ -47,7 +47,8 @@ impl Inbox {
             let snapshot = self.core.snapshot()?;
             linked_servers(snapshot.view())?
         };
-        for server in linked.iter().filter(|server| self.peers.is_connected(server)) {
+        let asked = |server: &&OwnedServerName| self.peers.is_connected(server) || self.peers.asks_by_mail(server);
+        for server in linked.iter().filter(asked) {
             self.confirm_rooms(server).await?;
         }
         Ok(())

@@ -26,7 +26,7 @@ use super::{Inbox, MAX_PDUS, judge, parked};
 use crate::{
     Error,
     classic::needed,
-    peers::{PATIENCE, Route, route},
+    peers::{PATIENCE, PeerError, Route, route},
     rooms::{
         apply::{self, Context, Owed},
         rows,
@@ -66,14 +66,18 @@ impl Inbox {
         Ok(servers)
     }
 
-    /// Asks for the events between ours and the parked one; says whether any came that are new.
+    /// Asks for the events between ours and the parked one; says whether any came that are new. None: the server is asked over
+    /// mailboxes, and its answer comes later.
     pub(super) async fn walk(
         &self,
         (short, room): (RoomShort, &Room),
         from: &ServerName,
         event_id: &EventId,
-    ) -> Result<bool, Error> {
-        let earliest = {
+    ) -> Result<Option<bool>, Error> {
+        // Over mailboxes the question must be the same when its answer is read, and ours ends may be others by then.
+        let earliest = if self.peers.asks_by_mail(from) {
+            Vec::new()
+        } else {
             let snapshot = self.core.snapshot()?;
             let view = snapshot.view();
             let mut ids = Vec::new();
@@ -85,12 +89,16 @@ impl Inbox {
         let mut request =
             get_missing_events::v1::Request::new(room.room_id.clone(), earliest, vec![event_id.to_owned()]);
         request.limit = UInt::from(MAX_PDUS as u32);
-        let Ok(mut answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(false) };
+        let mut answer = match self.peers.ask(from, request, PATIENCE).await {
+            Ok(answer) => answer,
+            Err(PeerError::Later) => return Ok(None),
+            Err(_) => return Ok(Some(false)),
+        };
         answer.events.truncate(MAX_PDUS);
-        let Ok(rules) = rules(&room.version) else { return Ok(false) };
+        let Ok(rules) = rules(&room.version) else { return Ok(Some(false)) };
         let fresh = self.unknown(room, rules, answer.events)?;
         self.stage(from, &fresh).await?;
-        Ok(!fresh.is_empty())
+        Ok(Some(!fresh.is_empty()))
     }
 
     /// Those of the events that are of this room and neither stored nor parked.

@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inbox, parked::MAX_PARKED};
-use crate::{Error, rooms::rows};
+use crate::{Error, rooms::rows, timeline::Backfill};
 
 /// The rooms whose gaps are to be closed, and who did not help lately.
 #[derive(Clone, Default)]
@@ -103,6 +103,19 @@ impl Inbox {
         }
     }
 
+    /// An answer about a room has come out of a mailbox: what waits for it is done again.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn go_on(&self, server: &ServerName, room_id: &RoomId) -> Result<(), Error> {
+        self.gaps.mark(room_id);
+        self.confirm_rooms(server).await?;
+        if self.peers.has_history(server, room_id)? {
+            self.backfill(room_id, usize::MAX).await?;
+        }
+        Ok(())
+    }
+
     /// Marks every room with something parked: who was away may be back.
     fn mark_parked(&self) -> Result<(), Error> {
         let snapshot = self.core.snapshot()?;
@@ -133,10 +146,12 @@ impl Inbox {
         for server in servers.into_iter().filter(|server| !self.gaps.is_slow(server)).take(SERVERS_PER_GAP) {
             let begun = Instant::now();
             let walks = walk && !gap.missing.prev_events.is_empty();
-            if walks && self.walk(room, &server, &gap.event_id).await?
-                || self.bridge(room, &server, &gap.event_id).await?
-            {
-                return Ok(());
+            let walked = if walks { self.walk(room, &server, &gap.event_id).await? } else { Some(false) };
+            match walked {
+                Some(true) => return Ok(()),
+                Some(false) if self.bridge(room, &server, &gap.event_id).await? => return Ok(()),
+                // What lies between may come out of a mailbox: the state is for when it does not.
+                Some(false) | None => {}
             }
             if begun.elapsed() >= SLOW {
                 self.gaps.was_slow(&server);

@@ -30,7 +30,8 @@ impl Media {
         Ok(())
     }
 
-    /// Fetches what was wanted of a server that is back. Says whether nothing is left. Dropping it leaves the rest wanted.
+    /// Fetches what was wanted of a server that is back, or has answered over mailboxes. Says whether nothing is left. Dropping it
+    /// leaves the rest wanted.
     ///
     /// # Errors
     /// Storage errors.
@@ -40,16 +41,17 @@ impl Media {
             let rows = snapshot.view().scan(tables::MEDIA_WANTED, (server,))?;
             rows.map(|row| row.map(|((_, id), _)| id)).collect::<Result<Vec<_>, _>>()?
         };
+        let mut left = false;
         for media_id in wanted {
             match self.remote(server, &media_id, PATIENCE_MAX).await {
                 Err(Error::Store(error)) => return Err(error.into()),
-                // It sleeps again.
-                Err(Error::Matrix { kind: ErrorKind::NotYetUploaded, .. }) => return Ok(false),
+                // It sleeps again, or has not answered this one yet.
+                Err(Error::Matrix { kind: ErrorKind::NotYetUploaded, .. }) => left = true,
                 // Here, or there is none.
                 Ok(_) | Err(_) => self.unwant(server, media_id).await?,
             }
         }
-        Ok(true)
+        Ok(!left)
     }
 
     async fn unwant(&self, server: &ServerName, media_id: String) -> Result<(), Error> {

@@ -125,8 +125,8 @@ impl Outbox {
                     return Ok(Some(Batch::Invite { position, event }));
                 }
                 OutboxItem::Invite(_) => break,
-                // An answer goes the way of its question; who is there in person asks again.
-                OutboxItem::Response(_) => {}
+                // An answer goes the way of its question. Who is there in person is asked again, and asks again.
+                OutboxItem::Response(_) | OutboxItem::Question => continue,
                 OutboxItem::Pdu(_) if pdus.len() == MAX_PDUS => break,
                 OutboxItem::Edu(_) if edus.len() == MAX_EDUS => break,
                 _ if bytes > MAX_BYTES => break,

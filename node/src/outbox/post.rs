@@ -10,7 +10,7 @@ use millpond_mailbox::{
 };
 use millpond_store::{
     Error as StoreError, View, WriteTxn, job,
-    rows::{EventShort, OutboxItem},
+    rows::{EventShort, MailAsked, OutboxItem},
     tables,
 };
 use ruma::ServerName;
@@ -138,6 +138,10 @@ impl Outbox {
                         continue;
                     }
                 },
+                OutboxItem::Question => match question(view, server, position)? {
+                    Some(item) => item,
+                    None => continue,
+                },
                 OutboxItem::Response(response) => {
                     let headers = vec![("content-type".to_owned(), ByteBuf::from(response.content_type))];
                     let large = response.body.len() > 64 << 10;
@@ -171,6 +175,17 @@ impl Outbox {
             body: request.body().to_vec(),
         }))
     }
+}
+
+/// A question of ours, unless it is answered. Files come after everything else.
+fn question(view: View<'_>, server: &ServerName, id: u64) -> Result<Option<Offered>, Error> {
+    let Some(asked) = view.get(tables::MAIL_ASKED, (server, id))? else { return Ok(None) };
+    let deadline = UnixMillis(asked.deadline_ms);
+    let priority = if asked.target.contains("/media/") { Priority::Bulk } else { Priority::Ordinary };
+    let headers = Vec::new();
+    let MailAsked { method, target, body, .. } = asked;
+    let item = Item::Request(Request { id, deadline, method, target, headers, body });
+    Ok(Some(Offered { deadline: Some(deadline), ..plain(id, item, priority) }))
 }
 
 fn plain(handle: u64, item: Item, priority: Priority) -> Offered {

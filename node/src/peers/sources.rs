@@ -104,7 +104,7 @@ impl MediaSource for Peers {
         patience: Duration,
     ) -> BoxFuture<'a, Result<RemoteMedia, Error>> {
         async move {
-            if self.is_linked(server)? && !self.is_awake(server).await {
+            if self.is_linked(server)? && self.mail_room(server).is_none() && !self.is_awake(server).await {
                 return Err(asleep());
             }
             // A file is whole in memory on its way: a few at a time.
@@ -114,7 +114,9 @@ impl MediaSource for Peers {
             request.timeout_ms = patience;
             let answer = self.ask(server, request, patience).await.map_err(|error| match error {
                 PeerError::Route(RouteError::NoLink) => error.into(),
-                PeerError::Route(_) => asleep(),
+                PeerError::Route(_) | PeerError::Later => asleep(),
+                // Too large for an envelope: it comes when the two meet.
+                PeerError::Refused { status: 413, .. } if self.asks_by_mail(server) => asleep(),
                 other => other.into(),
             })?;
             let content = match answer.content {

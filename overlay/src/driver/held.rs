@@ -295,6 +295,14 @@ fn parse(bytes: &[u8]) -> Result<Held, String> {
     Ok(Held::with(link, kept))
 }
 
+/// The record of a link as a backup may hold it.
+pub(super) fn for_backup(record: &Record) -> Option<(LinkId, Record)> {
+    let held = parse(&record.bytes).ok()?;
+    let link = held.link.for_backup()?;
+    let kept = Kept { last_seen: held.kept.last_seen, key_document: held.kept.key_document, ..Kept::default() };
+    Some((link.id(), Held::record(&link, &kept)))
+}
+
 /// The row of the addresses that contacts were told.
 pub(super) fn told_record(told: &[Address]) -> Record {
     let list: Vec<ByteBuf> = told.iter().map(|address| ByteBuf::from(address.as_bytes())).collect();

@@ -34,13 +34,16 @@ use crate::host_client::HostError;
 use crate::hosts::Hosts;
 use crate::store::{Change, Delivery};
 
+mod backup;
 mod boxes;
 mod epochs;
 mod own;
 mod polls;
+mod probes;
 pub(super) mod rows;
 pub(super) mod stamps;
 
+pub use backup::backed_up;
 pub(super) use own::Own;
 
 /// Mailboxes, sessions, and when they are next looked at.
@@ -50,11 +53,15 @@ pub(super) struct Mail {
     own: BTreeMap<MailboxId, Own>,
     /// What is left of operators' leaves: each token makes one mailbox.
     tokens: BTreeMap<HostKey, epochs::Tokens>,
+    /// Leaves that are not tokens and mailboxes yet.
+    leaves: BTreeMap<HostKey, own::Making>,
     sessions: BTreeMap<LinkId, Carried>,
     /// Boxes of open offers that are not left at every host yet.
     boxes: BTreeMap<LinkId, boxes::Left>,
     /// The next send slot in paced mode.
     slot: UnixMillis,
+    /// Hosts that are looked for because something waits for them.
+    probes: BTreeMap<HostKey, probes::Probe>,
 }
 
 /// The session of one link, with what it has on disk.
@@ -67,7 +74,7 @@ pub(super) struct Carried {
 
 /// What a task about mail has done.
 pub(super) enum MailDone {
-    Put { link: LinkId, deposit: DepositId, outcome: Outcome },
+    Put { link: LinkId, host: HostKey, deposit: DepositId, outcome: Outcome },
     Fetched { mailbox: MailboxId, fetched: Result<Fetched, HostError> },
     Deleted { mailbox: MailboxId, serials: Vec<Serial>, done: bool },
     Deaf { mailbox: MailboxId },
@@ -76,12 +83,13 @@ pub(super) enum MailDone {
     Created(Box<own::Created>),
     Renewed(Box<epochs::Renewed>),
     StampsGiven { link: LinkId, grants: Vec<Grant>, given: bool },
+    Probed { host: HostKey, reached: bool },
 }
 
 impl Mail {
     pub(super) fn new(hosts: Option<Hosts>, mode: Mode, loaded: rows::Loaded) -> Self {
-        let rows::Loaded { own, tokens, sessions, boxes } = loaded;
-        Self { hosts, mode, own, tokens, sessions, boxes, slot: UnixMillis(0) }
+        let rows::Loaded { own, tokens, leaves, sessions, boxes } = loaded;
+        Self { hosts, mode, own, tokens, leaves, sessions, boxes, slot: UnixMillis(0), probes: BTreeMap::new() }
     }
 
     /// Our mailboxes as sessions see them.
@@ -135,7 +143,8 @@ impl Mail {
         let slots = slots.map(|due| schedule::slot_for(self.mode, due, self.slot));
         let boxes = self.boxes.values().filter_map(boxes::Left::due);
         let epochs = self.epoch_wake();
-        polls.chain(slots).chain(boxes).chain(epochs).min().filter(|_| self.hosts.is_some())
+        let probes = self.probes.values().filter_map(probes::Probe::due);
+        polls.chain(slots).chain(boxes).chain(epochs).chain(probes).min().filter(|_| self.hosts.is_some())
     }
 }
 
@@ -326,12 +335,13 @@ impl Driver {
         }
         let at = self.host_address(link, host);
         let (Some(at), Some(hosts)) = (at, self.mail.hosts.clone()) else {
-            self.work.spawn(async move { Done::Mail(MailDone::Put { link, deposit, outcome: Outcome::Unreachable }) });
+            let outcome = Outcome::Unreachable;
+            self.work.spawn(async move { Done::Mail(MailDone::Put { link, host, deposit, outcome }) });
             return;
         };
         self.work.spawn(async move {
             let put = tokio::time::timeout(PUT, hosts.put(at, bytes)).await;
-            Done::Mail(MailDone::Put { link, deposit, outcome: put.unwrap_or(Outcome::Unreachable) })
+            Done::Mail(MailDone::Put { link, host, deposit, outcome: put.unwrap_or(Outcome::Unreachable) })
         });
     }
 
@@ -358,6 +368,12 @@ impl Driver {
             },
             Notice::TooLarge(handle) => {
                 tracing::warn!(handle = handle.0, "something is too large for mailboxes and waits for a direct link");
+                Vec::new()
+            }
+            Notice::Restored => {
+                if let Some(peer) = held.link.established_peer().cloned() {
+                    self.emit(Event::Restored { peer });
+                }
                 Vec::new()
             }
             notice => {
@@ -399,17 +415,22 @@ impl Driver {
         if paced {
             self.mail.slot = schedule::next_slot(self.mail.mode, now, &mut clock::random());
         }
+        self.probes_due(now);
         self.publish();
     }
 
     pub(super) async fn on_mail(&mut self, done: MailDone) {
         match done {
-            MailDone::Put { link, deposit, outcome } => {
+            MailDone::Put { link, host, deposit, outcome } => {
                 if let Some(carried) = self.mail.sessions.get_mut(&link) {
                     carried.in_air = carried.in_air.saturating_sub(1);
                 }
                 self.feed(link, InEvent::Outcome { deposit, outcome }, Vec::new()).await;
+                if outcome == Outcome::Stored {
+                    self.host_answers(host).await;
+                }
             }
+            MailDone::Probed { host, reached } => self.on_probed(host, reached).await,
             MailDone::Fetched { mailbox, fetched } => self.on_fetched(mailbox, fetched).await,
             MailDone::Deleted { mailbox, serials, done } => self.on_deleted(mailbox, serials, done),
             MailDone::Deaf { mailbox } => self.on_deaf(mailbox),

@@ -22,12 +22,21 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         report.expect(position <= last, || {
             format!("the outbox owes {server} at {position}, and the last commit is {last}")
         });
-        if let OutboxItem::Pdu(event) | OutboxItem::Invite(event) = item {
-            report.expect(view.contains(tables::EVENTS, event)?, || {
-                format!("the outbox owes {server} at {position} an event that is not there")
-            });
+        match item {
+            OutboxItem::Pdu(event) | OutboxItem::Invite(event) => {
+                report.expect(view.contains(tables::EVENTS, event)?, || {
+                    format!("the outbox owes {server} at {position} an event that is not there")
+                });
+            }
+            OutboxItem::Question => {
+                report.expect(view.contains(tables::MAIL_ASKED, (&*server, position))?, || {
+                    format!("the outbox owes {server} at {position} a question that is not there")
+                });
+            }
+            OutboxItem::Edu(_) | OutboxItem::Response(_) => {}
         }
     }
+    mail(view, last, report)?;
     for row in view.scan(tables::KEY_DOCUMENTS, ())? {
         let (server, bytes) = row?;
         let document = millpond_mailbox::key_document::KeyDocument::verify(&bytes);
@@ -59,6 +68,26 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         let seen = view.get(tables::TO_DEVICE_SEEN, (&origin, &id))?;
         report
             .expect(seen == Some(number), || format!("message {number} of a peer is logged and would be taken again"));
+    }
+    Ok(())
+}
+
+/// Items out of mailboxes and questions: of peers that are known, at positions that were given out.
+fn mail(view: View<'_>, last: u64, report: &mut Report) -> Result<(), Error> {
+    for row in view.scan(tables::MAIL_IN, ())? {
+        let (position, item) = row?;
+        report.expect(position <= last, || format!("mail is staged at {position}, and the last commit is {last}"));
+        let node = millpond_mailbox::name::NodeName::parse(item.peer.as_str());
+        report.expect(node.is_ok(), || format!("mail at {position} is of {}, which is no node", item.peer));
+        let parsed = millpond_mailbox::item::Item::parse(item.kind, item.body);
+        report.expect(parsed.is_ok(), || format!("mail at {position} is no item"));
+    }
+    for row in view.scan(tables::MAIL_ASKED, ())? {
+        let ((server, position), asked) = row?;
+        report.expect(position <= last, || {
+            format!("{server} was asked something at {position}, and the last commit is {last}")
+        });
+        report.expect(asked.target.starts_with('/'), || format!("{server} was asked for {:?}", asked.target));
     }
     Ok(())
 }

@@ -31,4 +31,32 @@ pub struct MailResponse {
     pub body: Vec<u8>,
 }
 
-cbor_value!(MailIn, MailResponse);
+/// A question of ours that travels over mailboxes, until nobody needs its answer any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MailAsked {
+    /// The method of the request.
+    pub method: String,
+    /// Its path and query.
+    pub target: String,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// From when on no answer is expected, in milliseconds since the epoch.
+    pub deadline_ms: u64,
+    /// What the peer said.
+    pub answer: Option<MailAnswer>,
+}
+
+/// The answer to a question of ours.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MailAnswer {
+    /// The status.
+    pub status: u16,
+    /// The content type.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Until when it stands for what the peer would say, in milliseconds since the epoch.
+    pub until_ms: u64,
+}
+
+cbor_value!(MailIn, MailResponse, MailAsked);

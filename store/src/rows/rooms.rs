@@ -208,6 +208,8 @@ pub enum OutboxItem {
     Edu(String),
     /// The answer to a question that came over mailboxes.
     Response(MailResponse),
+    /// A question that goes over mailboxes: the row of `MAIL_ASKED` at this position.
+    Question,
 }
 
 cbor_value!(

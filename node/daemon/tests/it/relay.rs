@@ -134,6 +134,23 @@ async fn a_host_prints_link_and_tokens_keeps_envelopes_through_a_restart_and_wri
     }
 }
 
+#[test]
+fn a_host_whose_output_nobody_reads_goes_on() {
+    let home = Home::new();
+    let mut command = home.command(&["relay", "--port", "0", "--addresses", "127.0.0.1"]);
+    command.env("MILLPOND_RELAY_DIR", folder(&home)).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // The link is kept before the first line is printed; a moment later all of them are.
+    while !folder(&home).join("link").exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::yield_now();
+    }
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success(), "it ended in order, not in a panic");
+}
+
 #[tokio::test]
 async fn a_node_hosts_mailboxes_beside_itself_with_one_switch() {
     let home = Home::new();

@@ -37,7 +37,8 @@ impl Tokens {
 
 /// A mailbox in the place of another, or why there is none.
 pub(in crate::driver) struct Renewed {
-    old: MailboxId,
+    /// The one that it replaces; none: there was none in use.
+    old: Option<MailboxId>,
     host: HostKey,
     made: Result<Own, HostError>,
 }
@@ -45,6 +46,9 @@ pub(in crate::driver) struct Renewed {
 impl Own {
     /// When another one is made in its place.
     fn ends(&self) -> UnixMillis {
+        if self.lost {
+            return self.opened.after(LOST);
+        }
         self.opened.after(if self.recovery { RECOVERY_EPOCH } else { EPOCH })
     }
 
@@ -62,7 +66,17 @@ impl Mail {
             let tokens = self.tokens.get(&own.at.host).filter(|tokens| !tokens.left.is_empty())?;
             Some(own.ends().max(tokens.not_before))
         });
-        ends.chain(self.own.values().map(Own::gone)).min()
+        let missing = self.missing().into_iter().filter_map(|host| Some(self.tokens.get(&host)?.not_before));
+        ends.chain(self.own.values().map(Own::gone)).chain(missing).min()
+    }
+
+    /// Hosts at which we have a recovery mailbox, tokens, and no mailbox in use: after a restore, which brings back no stamps.
+    fn missing(&self) -> Vec<HostKey> {
+        let in_use = |host: &HostKey, recovery: bool| {
+            self.own.values().any(|own| own.at.host == *host && own.recovery == recovery && !own.draining)
+        };
+        let hosts = self.tokens.iter().filter(|(_, tokens)| !tokens.left.is_empty()).map(|(host, _)| *host);
+        hosts.filter(|host| in_use(host, true) && !in_use(host, false)).collect()
     }
 
     /// Mailboxes that are to be replaced now, at most one a host: each takes a token.
@@ -86,15 +100,22 @@ impl Mail {
 impl Driver {
     pub(super) async fn epochs_due(&mut self, now: UnixMillis) {
         self.forget_closed(now).await;
+        for host in self.mail.missing() {
+            self.make(host, None, now);
+        }
         for id in self.mail.ended(now) {
-            self.renew(id, now);
+            if let Some(host) = self.mail.own.get(&id).map(|own| own.at.host) {
+                self.make(host, Some(id), now);
+            }
         }
     }
 
-    fn renew(&mut self, old: MailboxId, now: UnixMillis) {
-        let (Some(hosts), Some(own)) = (self.mail.hosts.clone(), self.mail.own.get(&old)) else { return };
-        let (at, recovery) = (own.at.clone(), own.recovery);
-        let Some(tokens) = self.mail.tokens.get_mut(&at.host) else { return };
+    /// Makes a mailbox in the place of another, or where there is none.
+    fn make(&mut self, host: HostKey, old: Option<MailboxId>, now: UnixMillis) {
+        let recovery = old.and_then(|old| self.mail.own.get(&old)).is_some_and(|own| own.recovery);
+        let Some(hosts) = self.mail.hosts.clone() else { return };
+        let Some(tokens) = self.mail.tokens.get_mut(&host).filter(|tokens| tokens.not_before <= now) else { return };
+        let at = tokens.at.clone();
         let Some(token) = tokens.left.last().cloned() else { return };
         tokens.not_before = now.after(RETRY);
         let few = tokens.left.len() <= FEW;
@@ -128,14 +149,14 @@ impl Driver {
         let mut changes = vec![Change::Put(tokens.record())];
         if let Some(made) = &made {
             changes.push(Change::Put(rows::mailbox_record(made)));
-            if let Some(own) = self.mail.own.get_mut(&old) {
+            if let Some(own) = old.and_then(|old| self.mail.own.get_mut(&old)) {
                 own.draining = true;
                 changes.push(Change::Put(rows::mailbox_record(own)));
             }
         }
         if let Err(error) = self.commit(changes, "store a new mailbox").await {
             tracing::error!(%error, "a new mailbox was not kept; another is made later");
-            if let Some(own) = self.mail.own.get_mut(&old) {
+            if let Some(own) = old.and_then(|old| self.mail.own.get_mut(&old)) {
                 own.draining = false;
             }
             return;
@@ -168,6 +189,8 @@ const EPOCH: Duration = DAY.saturating_mul(7);
 const RECOVERY_EPOCH: Duration = DAY.saturating_mul(200);
 const RETRY: Duration = Duration::from_secs(3_600);
 const CREATE: Duration = Duration::from_secs(60);
+/// A mailbox that its host has forgotten is replaced, but so many hours after it was made: a host that only says so costs few tokens.
+const LOST: Duration = Duration::from_secs(6 * 3_600);
 /// So few tokens are worth a word: two months.
 const FEW: usize = 8;
 
@@ -209,6 +232,26 @@ mod tests {
         let (mail, _) = mail(0);
         assert_eq!(mail.epoch_wake(), Some(UnixMillis(0).after(DAY * 38)));
         assert_eq!(mail.ended(UnixMillis(0).after(EPOCH)), []);
+    }
+
+    #[test]
+    fn a_mailbox_that_its_host_has_forgotten_is_replaced_within_the_day() {
+        let (mut mail, id) = mail(1);
+        mail.own.get_mut(&id).unwrap().lost = true;
+        let end = UnixMillis(0).after(LOST);
+        assert_eq!(mail.epoch_wake(), Some(end));
+        assert_eq!((mail.ended(UnixMillis(end.0 - 1)), mail.ended(end)), (vec![], vec![id]));
+    }
+
+    #[test]
+    fn after_a_restore_a_mailbox_is_made_beside_the_recovery_mailbox() {
+        let (mut mail, id) = mail(1);
+        assert_eq!(mail.missing(), []);
+        mail.own.get_mut(&id).unwrap().recovery = true;
+        assert_eq!(mail.missing(), [at().host]);
+        assert_eq!(mail.epoch_wake(), Some(UnixMillis(0)));
+        mail.own.get_mut(&id).unwrap().draining = true;
+        assert_eq!(mail.missing(), [], "not at a host that was left");
     }
 
     #[test]

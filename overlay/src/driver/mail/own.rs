@@ -46,12 +46,16 @@ pub(in crate::driver) struct Own {
     pub(super) listening: bool,
     /// Until when that is not tried.
     pub(super) deaf_until: UnixMillis,
+    /// How often in a row it could not be listened to or read.
+    pub(super) deaf: u8,
     /// When it was last read.
     pub(super) read: Option<UnixMillis>,
     /// The last attempt to read it failed.
     pub(super) unread: bool,
     /// Taken out, and not deleted at the host yet.
     pub(super) undeleted: Vec<Serial>,
+    /// Its host says that there is no such mailbox.
+    pub(super) lost: bool,
 }
 
 impl Own {
@@ -70,9 +74,11 @@ impl Own {
             again: false,
             listening: false,
             deaf_until: UnixMillis(0),
+            deaf: 0,
             read: None,
             unread: false,
             undeleted: Vec::new(),
+            lost: false,
         }
     }
 
@@ -120,16 +126,27 @@ impl Own {
     }
 }
 
+/// A leave on its way to tokens and mailboxes: on disk before anything is asked, for the host takes it once.
+#[derive(Clone)]
+pub(in crate::driver) struct Making {
+    pub(super) link: HostLink,
+    pub(super) leave: Leave,
+    pub(super) request: TokenRequest,
+    /// Of the mailbox and of the recovery mailbox.
+    pub(super) secrets: (MailboxSecret, MailboxSecret),
+}
+
 /// Mailboxes that were made at a host, or why they were not.
 pub(in crate::driver) struct Created {
     made: Result<(Vec<Own>, Vec<Token>), HostError>,
     at: HostAddress,
-    reply: oneshot::Sender<Result<(), Error>>,
+    /// None: nobody waits, it was begun before the last start.
+    reply: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 impl Driver {
     /// Makes a mailbox and a recovery mailbox at a host, with the operator's leave; the tokens that are left are kept for later.
-    pub(in crate::driver) fn add_mailbox(
+    pub(in crate::driver) async fn add_mailbox(
         &mut self,
         link: HostLink,
         leave: Leave,
@@ -146,15 +163,40 @@ impl Driver {
             let why = "there is one at this host already, or two at others: move one".to_owned();
             return respond(reply, Err(Error::Contact { doing, why }));
         }
+        let host = link.way.key();
+        let begun = self.mail.leaves.get(&host).filter(|making| making.leave == leave).cloned();
+        let making = begun.unwrap_or_else(|| {
+            let rng = &mut clock::random();
+            let request = TokenRequest::generate(TOKENS, rng);
+            let secrets = (MailboxSecret::generate(rng), MailboxSecret::generate(rng));
+            Making { link: link.clone(), leave, request, secrets }
+        });
+        // Its addresses may be others by now.
+        let making = Making { link, ..making };
+        let change = Change::Put(rows::leave_record(&making));
+        if let Err(error) = self.commit(vec![change], "store the leave of a mailbox host").await {
+            return respond(reply, Err(error));
+        }
+        self.mail.leaves.insert(host, making.clone());
+        self.begin_making(hosts, making, Some(reply));
+    }
+
+    /// What was begun before the last start is done again, with the same leave and the same keys.
+    pub(in crate::driver) fn resume_making(&mut self) {
+        let Some(hosts) = self.mail.hosts.clone() else { return };
+        let begun: Vec<Making> = self.mail.leaves.values().cloned().collect();
+        begun.into_iter().for_each(|making| self.begin_making(hosts.clone(), making, None));
+    }
+
+    fn begin_making(&mut self, hosts: hosts::Hosts, making: Making, reply: Option<oneshot::Sender<Result<(), Error>>>) {
         self.work.spawn(async move {
+            let Making { link, leave, request, secrets } = making;
             let at = hosts::address(&link.way);
             let made = async {
-                let request = TokenRequest::generate(TOKENS, &mut clock::random());
                 let mut tokens = hosts.tokens(&link.way, &link.tokens, &leave, &request).await?;
                 let mut made = Vec::new();
-                for recovery in [false, true] {
+                for (recovery, secret) in [(false, secrets.0), (true, secrets.1)] {
                     let Some(token) = tokens.pop() else { return Err(HostError::TokenRefused) };
-                    let secret = MailboxSecret::generate(&mut clock::random());
                     hosts.create(&at, &secret, recovery, &token).await?;
                     made.push(Own::new(secret, at.clone(), recovery, clock::now()));
                 }
@@ -175,6 +217,8 @@ impl Driver {
                 left.extend(tokens);
                 let tokens = Tokens::new(at, left);
                 changes.push(Change::Put(tokens.record()));
+                changes.push(Change::Remove(rows::leave_key(&tokens.at.host)));
+                self.mail.leaves.remove(&tokens.at.host);
                 self.mail.tokens.insert(tokens.at.host, tokens);
                 let kept = self.commit(changes, "store the new mailbox").await;
                 if kept.is_ok() {
@@ -183,9 +227,21 @@ impl Driver {
                 }
                 kept
             }
-            Err(error) => Err(Error::Contact { doing, why: error.to_string() }),
+            Err(error) => {
+                let refused = matches!(error, HostError::TokenRefused | HostError::Tokens { .. });
+                if refused && self.mail.leaves.remove(&at.host).is_some() {
+                    let gone = vec![Change::Remove(rows::leave_key(&at.host))];
+                    if let Err(error) = self.commit(gone, "forget a refused leave").await {
+                        tracing::warn!(%error, "a refused leave stays, and is tried again at the next start");
+                    }
+                }
+                Err(Error::Contact { doing, why: error.to_string() })
+            }
         };
-        respond(reply, kept);
+        match reply {
+            Some(reply) => respond(reply, kept),
+            None => kept.unwrap_or_else(|error| tracing::warn!(%error, "a mailbox that was begun is not made yet")),
+        }
     }
 
     /// With a mailbox at an onion service this node shows its IP address to nobody.

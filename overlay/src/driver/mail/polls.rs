@@ -73,10 +73,10 @@ impl Driver {
         self.mail_due().await;
     }
 
-    /// The host says nothing any more: it is asked now and then instead.
+    /// The host says nothing any more: it is asked again soon, then less and less often.
     pub(super) fn on_deaf(&mut self, mailbox: MailboxId) {
-        let until = clock::now().after(DEAF);
         let Some(own) = self.mail.own.get_mut(&mailbox) else { return };
+        let until = clock::now().after(own.deaf_for());
         own.listening = false;
         own.deaf_until = until;
         own.next_poll = own.next_poll.min(until);
@@ -95,6 +95,7 @@ impl Driver {
         let fetched = match fetched {
             Ok(fetched) => {
                 own.read = Some(now);
+                (own.deaf, own.lost) = (0, false);
                 if std::mem::take(&mut own.unread) {
                     self.way_back().await;
                 }
@@ -103,8 +104,9 @@ impl Driver {
             Err(error) => {
                 tracing::debug!(%error, "a mailbox could not be read");
                 own.unread = true;
+                own.lost = matches!(error, HostError::Refused);
                 if mode == Mode::Instant {
-                    own.next_poll = own.next_poll.min(now.after(DEAF));
+                    own.next_poll = own.next_poll.min(now.after(own.deaf_for()));
                 }
                 return;
             }
@@ -128,6 +130,7 @@ impl Driver {
                 }
             }
         }
+        self.host_answers(host).await;
         let more = fetched.more;
         let mut all_kept = true;
         for (link, (arrived, serials)) in of_links {
@@ -208,9 +211,19 @@ impl Driver {
     }
 }
 
+impl Own {
+    /// How long the host is left alone, once more.
+    fn deaf_for(&mut self) -> Duration {
+        let wait = DEAF.saturating_mul(1 << self.deaf.min(6)).min(DEAF_MOST);
+        self.deaf = self.deaf.saturating_add(1);
+        wait
+    }
+}
+
 /// How long a poll may take.
 const FETCH: Duration = Duration::from_secs(60);
-/// How long a host that cannot be listened to is left alone.
-const DEAF: Duration = Duration::from_secs(20);
+/// How long a host that cannot be listened to is left alone: at first, and at most.
+const DEAF: Duration = Duration::from_secs(1);
+const DEAF_MOST: Duration = Duration::from_secs(60);
 /// Serials that a host was told in vain to delete.
 const MAX_UNDELETED: usize = 8_192;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millpond_mailbox::host_key::HostKey;
+use millpond_mailbox::host_link::HostLink;
 use millpond_mailbox::mailbox::{Issued, MailboxSecret};
 use millpond_mailbox::secrets::LinkId;
 use millpond_mailbox::session::{Commit, MapRows, RowKey, Session};
@@ -15,6 +16,7 @@ use serde_bytes::ByteBuf;
 
 use super::boxes::Left;
 use super::epochs::Tokens;
+use super::own::Making;
 use super::{Carried, Own};
 use crate::error::Error;
 use crate::hosts;
@@ -25,6 +27,7 @@ use crate::store::{Change, Record, RecordKey, RecordKind};
 pub(in crate::driver) struct Loaded {
     pub(super) own: BTreeMap<MailboxId, Own>,
     pub(super) tokens: BTreeMap<HostKey, Tokens>,
+    pub(super) leaves: BTreeMap<HostKey, Making>,
     pub(super) sessions: BTreeMap<LinkId, Carried>,
     pub(super) boxes: BTreeMap<LinkId, Left>,
 }
@@ -69,6 +72,10 @@ impl Loaded {
                 RecordKind::Tokens => {
                     let tokens = tokens(&record.bytes).ok_or_else(|| stored("tokens"))?;
                     loaded.tokens.insert(tokens.at.host, tokens);
+                }
+                RecordKind::Leave => {
+                    let making = making(&record.bytes).ok_or_else(|| stored("leave"))?;
+                    loaded.leaves.insert(making.link.way.key(), making);
                 }
                 RecordKind::Box => {
                     let (link, left) = Left::read(record).ok_or_else(|| stored("box"))?;
@@ -118,6 +125,22 @@ pub(super) fn mailbox_key(id: &MailboxId) -> RecordKey {
     RecordKey { kind: RecordKind::Mailbox, id: id.0.to_vec() }
 }
 
+/// A leave with everything that is drawn for it, so that who is killed asks for the same again.
+pub(super) fn leave_record(making: &Making) -> Record {
+    let stored = (VERSION, making.link.to_uri(), &making.leave, &making.request, &making.secrets);
+    Record { key: leave_key(&making.link.way.key()), bytes: cbor(&stored) }
+}
+
+pub(super) fn leave_key(host: &HostKey) -> RecordKey {
+    RecordKey { kind: RecordKind::Leave, id: host.as_bytes().to_vec() }
+}
+
+fn making(bytes: &[u8]) -> Option<Making> {
+    let (version, link, leave, request, secrets): (u8, String, _, _, _) = serde_cbor::from_slice(bytes).ok()?;
+    let link = HostLink::parse(&link).ok().filter(|_| version == VERSION)?;
+    Some(Making { link, leave, request, secrets })
+}
+
 /// Tokens that are left at a host.
 pub(super) fn tokens_record(at: &HostAddress, tokens: &[Token]) -> Record {
     let tokens: Vec<ByteBuf> = tokens.iter().map(|token| ByteBuf::from(token.to_bytes())).collect();
@@ -162,7 +185,12 @@ fn serial_key(id: &[u8]) -> Option<(MailboxId, Serial)> {
     Some((MailboxId(*mailbox), Serial(u16::from_be_bytes(serial.try_into().ok()?))))
 }
 
-fn session_key(id: &[u8]) -> Option<(LinkId, RowKey)> {
+/// Whether a mailbox on disk is one for HELLOs.
+pub(super) fn is_recovery(bytes: &[u8]) -> bool {
+    mailbox(bytes).is_some_and(|own| own.recovery)
+}
+
+pub(super) fn session_key(id: &[u8]) -> Option<(LinkId, RowKey)> {
     let (link, row) = id.split_first_chunk::<16>()?;
     let row: &[u8; 13] = row.try_into().ok()?;
     let high = u64::from_be_bytes(row[1..9].try_into().ok()?);
