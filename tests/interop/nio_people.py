@@ -1,8 +1,8 @@
 """People with matrix-nio clients, E2EE on, each at a homeserver of their own: what two_nodes.py and three_nodes.py share."""
 import logging, tempfile, time, warnings
 
-from nio import (AsyncClient, AsyncClientConfig, EncryptionError, JoinResponse, LoginResponse, MegolmEvent, RoomCreateResponse, RoomMessageText,
-                 RoomSendResponse, SyncResponse, UploadResponse)
+from nio import (AsyncClient, AsyncClientConfig, EncryptionError, JoinResponse, LoginResponse, MegolmEvent, RoomCreateResponse, RoomInviteResponse,
+                 RoomMessagesResponse, RoomMessageText, RoomPutStateResponse, RoomSendResponse, SyncResponse, UploadResponse)
 
 from millpond_node import Failed
 
@@ -72,6 +72,32 @@ class Person:
         answer = await self.client.room_create(name=name, invite=[p.id for p in invite], initial_state=ENCRYPTED if encrypted else [])
         ok(f"{self.label} creates {name}", isinstance(answer, RoomCreateResponse), answer)
         return answer.room_id
+
+    async def encrypt(self, room):
+        answer = await self.client.room_put_state(room, "m.room.encryption", ENCRYPTED[0]["content"])
+        ok(f"{self.label} turns encryption on", isinstance(answer, RoomPutStateResponse), answer)
+        await self.until("sees the room encrypted", lambda: self.client.rooms[room].encrypted)
+
+    async def invite(self, room, person):
+        answer = await self.client.room_invite(room, person.id)
+        ok(f"{self.label} invites {person.label}", isinstance(answer, RoomInviteResponse), answer)
+
+    async def history(self, room):
+        """Every readable text of the room, by scrolling back as far as there is something."""
+        found, start = [], self.client.next_batch
+        for _ in range(20):
+            answer = await self.client.room_messages(room, start, limit=50)
+            if not isinstance(answer, RoomMessagesResponse):
+                raise Failed(f"{self.label}: messages answered {answer}")
+            found += [event.body for event in answer.chunk if isinstance(event, RoomMessageText)]
+            if not answer.end or answer.end == start:
+                break
+            start = answer.end
+        return found
+
+    async def has_file(self, uri, content):
+        answer = await self.client.download(mxc=uri)
+        return getattr(answer, "body", None) == content
 
     async def accept(self, room):
         await self.until("sees the invite", lambda: room in self.client.invited_rooms)

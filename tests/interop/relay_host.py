@@ -9,14 +9,14 @@ QUIET_S = 5.0  # how long nothing may be under way before a node counts as settl
 class Relay:
     """One `millpond relay` with a folder and a port of its own; both stay the same over restarts."""
 
-    def __init__(self, label, folder, *arguments):
+    def __init__(self, label, folder, *arguments, address="127.0.0.1"):
         """Without arguments of its own it stays off Tor: most suites have no Tor network."""
         self.arguments = arguments or ("--tor", "off")
-        self.label, self.data, self.port = label, os.path.join(folder, label), free_port()
+        self.label, self.data, self.port, self.address = label, os.path.join(folder, label), free_port(), address
         self.log, self.process, self.url = os.path.join(folder, label + ".log"), None, None
 
     def start(self):
-        arguments = [BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", "127.0.0.1", *self.arguments]
+        arguments = [BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", self.address, "--log", "debug", *self.arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(f"{self.label} is up", self._is_up, START_S, 0.05)

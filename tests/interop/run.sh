@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, mailbox, nat and egress (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail, nat and egress (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
@@ -100,6 +100,7 @@ suite_mailbox() {
     install_python
     "$python" "$here/mailbox_nodes.py"
 }
+suite_killmail() { python3 "$here/kill_test.py" --mailboxes --messages 60 --kills 2; }
 suite_nat() {
     if [ "$(id -u)" = 0 ] && ! command -v iptables >/dev/null; then apt-get install -y -qq iptables >/dev/null; fi
     python3 "$here/nat_test.py"
@@ -125,9 +126,9 @@ suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill demo synapse acme
+[ $# -gt 0 ] || set -- nio js two three kill mailbox demo synapse acme
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, nat, tor, egress, demo, synapse or acme"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.
