@@ -132,6 +132,7 @@ fn owed(view: View<'_>, server: &ruma::ServerName) -> Vec<String> {
         OutboxItem::Pdu(event) | OutboxItem::Invite(event) => rows::event_id(view, event).unwrap().to_string(),
         OutboxItem::Edu(_) => "edu".to_owned(),
         OutboxItem::Response(_) => "response".to_owned(),
+        OutboxItem::Question => "question".to_owned(),
     })
     .collect()
 }

@@ -137,7 +137,7 @@ async fn a_host_prints_link_and_tokens_keeps_envelopes_through_a_restart_and_wri
 #[test]
 fn a_host_whose_output_nobody_reads_goes_on() {
     let home = Home::new();
-    let mut command = home.command(&["relay", "--port", "0", "--addresses", "127.0.0.1"]);
+    let mut command = home.command(&["relay", "--port", "0", "--addresses", "127.0.0.1", "--tor", "off"]);
     command.env("MILLPOND_RELAY_DIR", folder(&home)).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
