@@ -330,6 +330,7 @@ impl Peers {
             match event {
                 Ok(Event::Established { peer }) => self.linked(&peer).await?,
                 Ok(Event::LinkUp { peer }) => {
+                    self.look_again(&peer)?;
                     if let Some(server) = self.server_of(&peer)? {
                         // Nobody may be listening: then nothing waits for it.
                         let _ = self.link_ups.send(server);

@@ -8,7 +8,7 @@ from millpond_node import BINARY, Failed, quote, until
 
 PASSWORD = "figures-" + uuid.uuid4().hex
 MEMBERS, STATE, PDUS = (int(os.environ.get(name, default)) for name, default in (("MEMBERS", 2000), ("STATE", 5000), ("PDUS", 5000)))
-AT_ONCE = 8
+AT_ONCE = 4
 
 
 def fresh(server, label):
@@ -26,7 +26,7 @@ def join(run, synapse):
     """A room of Synapse with MEMBERS members and STATE events of state, joined from Millpond, then from a second Synapse."""
     a = fresh(synapse, "ann")
     room = a.create(preset="public_chat", room_version="12", name="large")
-    many("members", lambda n: fresh(synapse, f"m{n}").join(room), MEMBERS - 1)
+    many("members", lambda n: fresh(synapse, f"m{n}").must("POST", f"{CLIENT}/join/{quote(room)}", {}, limit_s=600), MEMBERS - 1)
     many("other state", lambda n: a.set(room, "org.example.state", {"n": n}, str(n)), max(0, STATE - len(a.state(room))))
     a.say(room, "before you came")
     # The room takes long to make: the binary may be built meanwhile.

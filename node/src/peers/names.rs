@@ -151,6 +151,16 @@ impl Peers {
         Ok(server_of(view, node)?)
     }
 
+    /// A peer is there: if it is time to look for its name, now is a good moment.
+    pub(super) fn look_again(&self, node: &NodeName) -> Result<(), Error> {
+        let snapshot = self.core.snapshot()?;
+        let row = key_name(node).map(|key| snapshot.view().get(tables::NAMED_NODES, &*key)).transpose()?.flatten();
+        if row.is_some_and(|row| due_at_ms(&row) <= self.core.clock().now_ms()) {
+            self.looking.0.notify_one();
+        }
+        Ok(())
+    }
+
     /// Looks for the names of linked nodes when it is time, until told to stop.
     ///
     /// # Errors

@@ -1,6 +1,12 @@
 //! Links of nodes with a name in the DNS: such a node is in overlay rooms with key-named nodes and in classic rooms with
 //! classic servers, at the same time. Its name is believed when HTTPS shows its identity there.
 
+use millpond_store::{
+    job,
+    rows::{NamedNode, Peer},
+    tables,
+};
+use ruma::OwnedServerName;
 use serde_json::json;
 
 use super::tls::Authority;
@@ -92,4 +98,61 @@ async fn two_nodes_of_the_dns_share_both_kinds_of_room() {
         two.say(&ben, &room, "here").await;
         one.until_read(&ann, &room, "here").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_without_a_link_check_and_meet_a_node_of_the_dns_too() {
+    let (net, authority) = (Net::default(), Authority::new());
+    let pond = named(&net, &authority).await;
+    let (middle, far) = (by_key(&net, &authority).await, by_key(&net, &authority).await);
+    link(&pond, &middle).await;
+    link(&middle, &far).await;
+    let (ann, ben, cid) = (pond.user("ann").await, middle.user("ben").await, far.user("cid").await);
+    let overlay = json!({ "preset": "private_chat", "creation_content": { "org.millpond.federation": "overlay" },
+        "power_level_content_override": { "invite": 0 } });
+    let room = pond.room(&ann, overlay).await;
+    pond.say(&ann, &room, "before").await;
+    pond.invite(&ann, &room, &ben).await;
+    middle.accept(&ben, &room).await;
+    middle.invite(&ben, &room, &cid).await;
+    far.accept(&cid, &room).await;
+    pond.until_membership(&cid, &room, "join").await;
+    pond.say(&ann, &room, "from the pond").await;
+    far.until_read(&cid, &room, "from the pond").await;
+    far.say(&cid, &room, "from far away").await;
+    pond.until_read(&ann, &room, "from far away").await;
+    // The one in the middle introduces them.
+    until("they are linked", async || far.node.peers.is_linked(&pond.server()).unwrap()).await;
+    until("they are linked", async || pond.node.peers.is_linked(&far.server()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_name_shows_another_identity_loses_it() {
+    let (net, authority) = (Net::default(), Authority::new());
+    let (pond, key, other) =
+        (named(&net, &authority).await, by_key(&net, &authority).await, named(&net, &authority).await);
+    link(&pond, &key).await;
+    // As if the name of the pond had been the other's eight days ago.
+    let node = OwnedServerName::try_from(pond.node.core.identity().node_name().as_str()).unwrap();
+    let (moved, before) = (other.server(), pond.server());
+    let now_ms = key.node.core.clock().now_ms();
+    let row = NamedNode { proven_at_ms: now_ms - 8 * 86_400_000, ..NamedNode::claimed(moved.clone()) };
+    let write = job(
+        |_| Ok::<_, millpond_node::Error>(()),
+        move |(), txn| {
+            txn.put(tables::NAMED_NODES, &*node, &row)?;
+            txn.remove(tables::NODE_NAMES, &*before)?;
+            txn.put(tables::NODE_NAMES, &*moved, &node)?;
+            txn.put(tables::PEERS, &*moved, &Peer { linked: true, linked_since: 1, ..Peer::default() })?;
+            txn.remove(tables::PEERS, &*before).map(drop)
+        },
+    );
+    key.node.core.write(write).await.unwrap();
+    let moved = other.server();
+    assert!(key.node.peers.is_linked(&moved).unwrap());
+    let asleep = pond.sleep().await;
+    let _awake = net.wake(asleep).await;
+    until("the name is lost", async || !key.node.peers.is_linked(&moved).unwrap()).await;
+    let told = key.node.links.contacts().await.unwrap();
+    assert_eq!(told[0].server, Some((false, moved)));
 }
