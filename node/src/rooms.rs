@@ -1,6 +1,6 @@
 //! Rooms: creating them, sending into them, memberships. Everything is written through [`apply`], in one job a request.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
 use millpond_matrix::build::Signer;
 use millpond_matrix::signing::Ed25519KeyPair;
@@ -12,6 +12,7 @@ use crate::{Core, Error};
 pub(crate) mod apply;
 mod create;
 pub mod current;
+mod endorse;
 pub mod groups;
 mod inherit;
 pub(crate) mod local;
@@ -23,6 +24,7 @@ mod send;
 pub(crate) mod stripped;
 mod upgrade;
 
+pub use endorse::Endorser;
 pub use membership::Action;
 pub(crate) use membership::profile as profile_content;
 pub(crate) use send::redacts;
@@ -32,12 +34,13 @@ pub(crate) use send::redacts;
 pub struct Rooms {
     core: Core,
     last_created_ms: Arc<AtomicU64>,
+    endorser: Arc<OnceLock<Arc<dyn Endorser>>>,
 }
 
 impl Rooms {
     /// The service over `core`.
     pub fn new(core: Core) -> Self {
-        Self { core, last_created_ms: Arc::default() }
+        Self { core, last_created_ms: Arc::default(), endorser: Arc::default() }
     }
 
     /// The rooms that a user is joined to.

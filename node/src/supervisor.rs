@@ -74,6 +74,7 @@ impl NodeHandle {
         let peers = Arc::new(self.peers.clone());
         self.profiles.use_source(peers.clone());
         self.media.use_source(peers.clone());
+        self.rooms.use_endorser(peers.clone());
         self.timeline.use_elsewhere(peers);
         self.timeline.connect(Arc::new(self.inbox.clone()));
     }

@@ -133,7 +133,7 @@ impl Net {
     /// Starts a node with other settings and with doors beside its links.
     pub async fn node_with(&self, configure: impl FnOnce(&mut Config), doors: Vec<Listener>) -> Running {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.run_with(number, TestNode::linked_with(configure, self.links(number)), doors).await
+        Box::pin(self.run_with(number, TestNode::linked_with(configure, self.links(number)), doors)).await
     }
 
     /// A network with mailbox hosts, at which nodes can have mailboxes.
@@ -203,11 +203,12 @@ impl Net {
     }
 
     async fn run(&self, number: u64, it: TestNode) -> Running {
-        self.run_with(number, it, Vec::new()).await
+        // Nodes are large, and tests hold several: on the heap while they start.
+        Box::pin(self.run_with(number, it, Vec::new())).await
     }
 
     async fn run_with(&self, number: u64, it: TestNode, mut doors: Vec<Listener>) -> Running {
-        let supervisor = it.node.start().await.unwrap();
+        let supervisor = Box::pin(it.node.start()).await.unwrap();
         let stop = CancellationToken::new();
         let silence = Silence::default();
         let arrivals = silence.between(it.node.links.arrivals().unwrap());

@@ -43,6 +43,7 @@ pub mod frontier;
 pub mod join;
 pub mod number;
 pub mod pdu;
+pub mod policy_server;
 pub mod power;
 pub mod reader;
 pub mod redact;

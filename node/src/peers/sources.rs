@@ -15,9 +15,11 @@ use ruma::{
             authenticated_media::{FileOrLocation, get_content},
             directory::{get_public_rooms, get_public_rooms_filtered},
             event::get_event_by_timestamp,
+            policy::sign_event,
             query::get_profile_information,
         },
     },
+    events::room::policy::POLICY_SERVER_ED25519_SIGNING_KEY_ID,
     http_headers::ContentDisposition,
     profile::UserProfile,
 };
@@ -25,12 +27,12 @@ use ruma::{
 use super::{PATIENCE, PeerError, Peers, Route, route};
 use crate::{
     Error,
-    classic::Question,
+    classic::{AnyPdu, Question},
     directory::{Listing, ListingRequest},
     egress::Limits,
     media::{Label, MediaSource, RemoteMedia},
     profile::ProfileSource,
-    rooms::rows,
+    rooms::{Endorser, rows},
     timeline::{Elsewhere, Timed},
 };
 
@@ -156,6 +158,27 @@ impl Peers {
         };
         let body = body.map_err(|e| Error::unreachable(format!("the file broke off: {e}"))).boxed();
         Ok(RemoteMedia { label, body })
+    }
+}
+
+impl Endorser for Peers {
+    fn endorse<'a>(&'a self, via: &'a ServerName, pdu: AnyPdu) -> BoxFuture<'a, Result<String, Error>> {
+        async move {
+            let answer =
+                self.bring(via, pdu, sign_event::v1::Request::new, PATIENCE).await.map_err(|error| match error {
+                    // It may hide behind any of these that it refuses.
+                    PeerError::Refused { status, message, .. } if (400..500).contains(&status) && status != 429 => {
+                        Error::forbidden(format!("the policy server of this room refuses the event: {message}"))
+                    }
+                    other => other.into(),
+                })?;
+            let signatures = serde_json::to_value(&answer.signatures).unwrap_or_default();
+            let signature =
+                signatures.get(via.as_str()).and_then(|keys| keys.get(POLICY_SERVER_ED25519_SIGNING_KEY_ID)?.as_str());
+            let missing = || Error::unreachable("the policy server of this room answered without a signature");
+            signature.map(str::to_owned).ok_or_else(missing)
+        }
+        .boxed()
     }
 }
 

@@ -7,11 +7,11 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{Rooms, current, known_room, local};
+use super::{Rooms, current, endorse, known_room, local};
 use crate::{Core, Error};
 
 /// What one user does to another's membership, or to his own.
@@ -71,36 +71,43 @@ impl Rooms {
         action: Action,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
-        let (core, room_id) = (self.core.clone(), room_id.to_owned());
-        let (sender, target, now) = (sender.to_owned(), target.to_owned(), self.core.clock().now());
-        let write_core = core.clone();
-        let change = job(
+        let change = Change {
+            core: self.core.clone(),
+            sender: sender.to_owned(),
+            room_id: room_id.to_owned(),
+            target: target.to_owned(),
+            action,
+            extra,
+            now: self.core.clock().now(),
+        };
+        for _ in 0..endorse::TRIES {
+            let endorsed = self.endorsed(room_id, |view| change.draft(view)).await?;
+            if Box::pin(self.try_change(change.clone(), endorsed)).await? {
+                return Ok(());
+            }
+        }
+        Err(endorse::too_busy())
+    }
+
+    /// Writes a change; `false` when it would be another event than the policy server has endorsed.
+    async fn try_change(&self, change: Change, endorsed: Option<CheckedPdu>) -> Result<bool, Error> {
+        let write_core = self.core.clone();
+        let write = job(
             move |view| {
-                let (short, _) = known_room(view, &room_id)?;
-                let before = current::membership(view, short, &target)?.map(|row| row.membership);
-                check_state(action, before.as_ref(), &target)?;
-                let mut content = match action {
-                    Action::Join | Action::Knock | Action::Invite => profile(&core, view, &target)?,
-                    _ => CanonicalJsonObject::new(),
-                };
-                content.extend(extra.clone());
-                content.insert("membership".to_owned(), CanonicalJsonValue::String(action.membership().to_owned()));
-                if is_unchanged(view, short, &target, before.as_ref(), action, &content)? {
-                    return Ok(None);
-                }
-                let draft = EventDraft::new(TimelineEventType::RoomMember, content, sender.clone(), now);
-                let draft = EventDraft { state_key: Some(target.to_string()), ..draft };
-                local::plan(&core, view, &room_id, draft).map(Some)
+                let Some(draft) = change.draft(view)? else { return Ok(None) };
+                let planned = local::plan(&change.core, view, &change.room_id, draft)?;
+                endorse::place(&change.core, view, planned, endorsed.as_ref()).map(Some)
             },
-            move |planned: Option<local::Planned>, txn| {
-                let Some(planned) = planned else { return Ok(()) };
+            move |planned: Option<Option<local::Planned>>, txn| {
+                let Some(planned) = planned else { return Ok(true) };
+                let Some(planned) = planned else { return Ok(false) };
                 let (room, pdu) = (planned.room.clone(), planned.pdu.clone());
                 let event = local::write(&write_core, txn, planned, None)?;
-                after_member_event(&write_core, txn, (room.0, &room.1), &pdu, event)
+                after_member_event(&write_core, txn, (room.0, &room.1), &pdu, event)?;
+                Ok(true)
             },
         );
-        self.core.write(change).await?;
-        Ok(())
+        Ok(self.core.write(write).await?.0)
     }
 
     /// Forgets a room that the user has left: it is shown no more.
@@ -149,6 +156,38 @@ impl Rooms {
             }
         }
         Ok(())
+    }
+}
+
+/// A change of a membership that is asked for.
+#[derive(Clone)]
+struct Change {
+    core: Core,
+    sender: OwnedUserId,
+    room_id: OwnedRoomId,
+    target: OwnedUserId,
+    action: Action,
+    extra: CanonicalJsonObject,
+    now: MilliSecondsSinceUnixEpoch,
+}
+
+impl Change {
+    /// The event that makes it; none where nothing would change.
+    fn draft(&self, view: View<'_>) -> Result<Option<EventDraft>, Error> {
+        let (short, _) = known_room(view, &self.room_id)?;
+        let before = current::membership(view, short, &self.target)?.map(|row| row.membership);
+        check_state(self.action, before.as_ref(), &self.target)?;
+        let mut content = match self.action {
+            Action::Join | Action::Knock | Action::Invite => profile(&self.core, view, &self.target)?,
+            _ => CanonicalJsonObject::new(),
+        };
+        content.extend(self.extra.clone());
+        content.insert("membership".to_owned(), CanonicalJsonValue::String(self.action.membership().to_owned()));
+        if is_unchanged(view, short, &self.target, before.as_ref(), self.action, &content)? {
+            return Ok(None);
+        }
+        let draft = EventDraft::new(TimelineEventType::RoomMember, content, self.sender.clone(), self.now);
+        Ok(Some(EventDraft { state_key: Some(self.target.to_string()), ..draft }))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Sending events: messages with a transaction id, state, redactions.
 
-use millpond_matrix::build::{self, EventDraft};
+use millpond_matrix::{
+    CheckedPdu,
+    build::{self, EventDraft},
+};
 use millpond_store::{
     View, WriteTxn, job,
     rows::{EventShort, txn_key},
@@ -11,7 +14,7 @@ use ruma::{
     events::{StateEventType, TimelineEventType},
 };
 
-use super::{ClientTxn, Rooms, Sent, current, known_event, known_room, local, membership, rows};
+use super::{ClientTxn, Rooms, Sent, current, endorse, known_event, known_room, local, membership, rows};
 use crate::Error;
 
 impl Rooms {
@@ -148,8 +151,25 @@ impl Rooms {
     }
 
     async fn send_draft(&self, room_id: &RoomId, draft: EventDraft, txn: Option<ClientTxn<'_>>) -> Result<Sent, Error> {
-        let (core, room_id) = (self.core.clone(), room_id.to_owned());
-        let key = txn.map(|txn| TxnKey::new(&draft, &room_id, txn));
+        let key = txn.map(|txn| TxnKey::new(&draft, room_id, txn));
+        for _ in 0..endorse::TRIES {
+            let endorsed = self.endorsed(room_id, |view| sendable(view, room_id, &draft).map(Some)).await?;
+            if let Some(sent) = Box::pin(self.try_draft(room_id, &draft, key.clone(), endorsed)).await? {
+                return Ok(sent);
+            }
+        }
+        Err(endorse::too_busy())
+    }
+
+    /// Writes the event of a draft; none when it would be another one than the policy server has endorsed.
+    async fn try_draft(
+        &self,
+        room_id: &RoomId,
+        draft: &EventDraft,
+        key: Option<TxnKey>,
+        endorsed: Option<CheckedPdu>,
+    ) -> Result<Option<Sent>, Error> {
+        let (core, room_id, draft) = (self.core.clone(), room_id.to_owned(), draft.clone());
         let write_core = core.clone();
         let write_key = key.clone();
         let send = job(
@@ -159,15 +179,13 @@ impl Rooms {
                 {
                     return Ok(Step::Answered(event_id));
                 }
-                let (short, _) = known_room(view, &room_id)?;
-                if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
-                    return Err(Error::forbidden(format!("you are not in room {room_id}")));
-                }
-                check_annotation(view, &draft)?;
-                local::plan(&core, view, &room_id, draft.clone()).map(|planned| Step::Write(Box::new(planned)))
+                let planned = local::plan(&core, view, &room_id, sendable(view, &room_id, &draft)?)?;
+                let planned = endorse::place(&core, view, planned, endorsed.as_ref())?;
+                Ok::<_, Error>(planned.map_or(Step::Again, |planned| Step::Write(Box::new(planned))))
             },
             move |step, txn| match step {
-                Step::Answered(event_id) => Ok(event_id),
+                Step::Answered(event_id) => Ok(Some(event_id)),
+                Step::Again => Ok(None),
                 Step::Write(planned) => {
                     let event_id = planned.pdu.owned_event_id();
                     let (room, pdu) = (planned.room.clone(), planned.pdu.clone());
@@ -177,12 +195,12 @@ impl Rooms {
                     if let Some(key) = &write_key {
                         key.answer(txn, event)?;
                     }
-                    Ok(event_id)
+                    Ok(Some(event_id))
                 }
             },
         );
         let (event_id, position) = self.core.write(send).await?;
-        Ok(Sent { event_id, position })
+        Ok(event_id.map(|event_id| Sent { event_id, position }))
     }
 
     fn check_canonical_alias(&self, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<(), Error> {
@@ -258,9 +276,20 @@ fn check_annotation(view: View<'_>, draft: &EventDraft) -> Result<(), Error> {
     Ok(())
 }
 
+/// That the sender is in the room, as far as the auth rules leave that to us.
+fn sendable(view: View<'_>, room_id: &RoomId, draft: &EventDraft) -> Result<EventDraft, Error> {
+    let (short, _) = known_room(view, room_id)?;
+    if !current::is_joined(view, short, &draft.sender)? && draft.kind != TimelineEventType::RoomMember {
+        return Err(Error::forbidden(format!("you are not in room {room_id}")));
+    }
+    check_annotation(view, draft)?;
+    Ok(draft.clone())
+}
+
 enum Step {
     Answered(OwnedEventId),
     Write(Box<local::Planned>),
+    Again,
 }
 
 /// A transaction of a client: what is asked of which room under which id.

@@ -67,6 +67,18 @@ impl Server {
         (self.answer.lock().unwrap())(path, body)
     }
 
+    /// Its user joins a room of a node.
+    async fn enter(&self, node: &TestNode, room: &str) {
+        let (room, user) = (encoded(room), encoded(&self.stranger.user("m")));
+        let path = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=12");
+        let (status, made) = self.stranger.get(node, &path).await;
+        assert_eq!(status, StatusCode::OK, "{made}");
+        let (id, join) = self.stranger.sign(made["event"].clone());
+        let path = format!("/_matrix/federation/v2/send_join/{room}/{}", encoded(&id));
+        let (status, answer) = self.stranger.ask(node, Method::PUT, &path, join).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
     fn was_asked(&self, part: &str) -> bool {
         self.asked.lock().unwrap().iter().any(|path| path.contains(part))
     }
@@ -445,4 +457,59 @@ async fn an_invite_that_is_refused_is_taken_back_with_the_reason() {
         };
         until("the invite is taken back", taken_back).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_room_with_a_policy_server_carry_its_signature_or_are_refused() {
+    use millpond_matrix::signing::Ed25519KeyPair;
+    let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "policy_server".to_owned()).unwrap();
+    let public: Base64 = Base64::new(key.public_key().to_vec());
+    let authority = Authority::new();
+    let server = Server::start(&authority, move |server, path, body| match path {
+        "/_matrix/policy/v1/sign" if body["content"]["body"] == "spam" => {
+            let refusal = json!({ "errcode": "M_FORBIDDEN", "error": "it looks like spam" });
+            Some(plain(StatusCode::BAD_REQUEST, refusal.to_string()))
+        }
+        "/_matrix/policy/v1/sign" => {
+            let mut event: CanonicalJsonObject = serde_json::from_value(body.clone()).unwrap();
+            let rules = ruma::room_version_rules::RedactionRules::V11;
+            ruma::signatures::sign_event(server.stranger.name.as_str(), &key, &mut event, &rules).unwrap();
+            let event = serde_json::to_value(event).unwrap();
+            let name = server.stranger.name.as_str();
+            Some(ok(&json!({ name: event["signatures"][name].clone() })))
+        }
+        path if path.contains("/send/") => Some(ok(&json!({ "pdus": {} }))),
+        _ => None,
+    })
+    .await;
+    let place = authority.place().await;
+    let name = place.name.clone();
+    let node = Net::default().node_with(|config| authority.named(config, &name), vec![place.door()]).await;
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    let room = node.room(&alice, json!({ "preset": "public_chat" })).await;
+    let policy = json!({ "via": server.stranger.name, "public_keys": { "ed25519": public } });
+    let state = format!("/_matrix/client/v3/rooms/{}/state/m.room.policy/", encoded(&room));
+    node.ok(node.put(&alice, &state, policy)).await;
+    let say = async |text: &str| {
+        let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{text}", encoded(&room));
+        node.put(&alice, path, json!({ "msgtype": "m.text", "body": text })).await
+    };
+    // Who is not in the room is no policy server of it.
+    node.ok(say("before")).await;
+    assert!(!server.was_asked("/policy/"));
+    server.stranger.introduce(&node, u64::MAX / 4).await;
+    server.enter(&node, &room).await;
+
+    let sent = node.ok(say("hello")).await;
+    assert!(server.was_asked("/_matrix/policy/v1/sign"));
+    let id = ruma::EventId::parse(sent["event_id"].as_str().unwrap()).unwrap();
+    let kept = {
+        let snapshot = node.node.core.snapshot().unwrap();
+        millpond_node::rooms::rows::event_by_id(snapshot.view(), &id).unwrap().unwrap().1.json.to_string()
+    };
+    assert!(kept.contains("ed25519:policy_server"), "{kept}");
+    let refusal = node.fails(say("spam"), 403, "M_FORBIDDEN").await;
+    assert!(refusal["error"].as_str().unwrap().contains("it looks like spam"), "{refusal}");
+    node.ok(node.post(&bob, format!("/_matrix/client/v3/join/{}", encoded(&room)), json!({}))).await;
+    assert_eq!(node.texts(&alice, &room).await, ["hello", "before"]);
 }
