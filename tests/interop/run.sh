@@ -89,7 +89,8 @@ suite_js() { install_js; cd "$cache/js"; one_node node "$here/js_smoke.mjs"; }
 # Built from a copy: under a member of the workspace Cargo refuses a package that is not one. Cold it takes some minutes.
 suite_rust-sdk() {
     mkdir -p "$cache/rust_sdk_source"
-    cp -r "$here/rust_sdk/." "$cache/rust_sdk_source"
+    # With their times, so that what has not changed is not built again.
+    cp -a "$here/rust_sdk/." "$cache/rust_sdk_source"
     (cd "$cache/rust_sdk_source" && CARGO_TARGET_DIR=$cache/rust_sdk nice -n 10 cargo build --quiet --locked)
     one_node "$cache/rust_sdk/debug/rust-sdk-suite"
 }
