@@ -8,7 +8,7 @@ use millpond_overlay::{
     transport::{
         Address, Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
-        tor::is_onion,
+        tor::{Onion, Tor, is_onion},
     },
 };
 use zeroize::Zeroizing;
@@ -34,11 +34,18 @@ pub(super) fn to_hosts(routes: &Arc<Routes>) -> Arc<dyn FreshTransport> {
 
 struct ToHosts(Arc<Routes>);
 
+impl ToHosts {
+    /// On circuits that no other connection has.
+    fn by_tor(&self, allowed: &[Address]) -> Option<Onion> {
+        self.0.tor().filter(|_| allowed.iter().any(is_onion)).map(Tor::for_one_host)
+    }
+}
+
 impl FreshTransport for ToHosts {
     fn fresh(&self, to: &[Address]) -> Result<Box<dyn Transport>, TransportError> {
         let allowed = self.0.to_host(to.to_vec());
-        match self.0.tor() {
-            Some(tor) if allowed.iter().any(is_onion) => Ok(Box::new(tor.for_one_host())),
+        match self.by_tor(&allowed) {
+            Some(onion) => Ok(Box::new(onion)),
             _ if allowed.is_empty() && !to.is_empty() => Err(TransportError::Shows),
             _ => Ok(Box::new(Libp2p::new(Libp2pConfig::default())?)),
         }
@@ -57,4 +64,42 @@ fn direct(settings: &Direct) -> Result<Libp2p, Error> {
     }
     config.peer_key = settings.peer_key.map(Zeroizing::new);
     Libp2p::new(config).map_err(|e| Error::internal(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::TorSettings;
+
+    const ONION: &str = "/onion3/duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad:7448";
+    const IP: &str = "/ip4/192.0.2.1/tcp/7448";
+
+    fn hosts() -> ToHosts {
+        ToHosts(Arc::new(crate::tor::routes(&TorSettings::default(), Path::new("/nowhere")).unwrap()))
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<Address> {
+        texts.iter().map(|text| Address::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_connection_to_a_host_is_isolated_from_all_others() {
+        let (hosts, to) = (hosts(), addresses(&[ONION]));
+        let connections: Vec<Onion> = (0..3).map(|_| hosts.by_tor(&to).unwrap()).collect();
+        for (at, one) in connections.iter().enumerate() {
+            assert!(connections[at + 1..].iter().all(|other| other.isolation() != one.isolation()));
+        }
+    }
+
+    #[test]
+    fn a_host_with_an_onion_address_is_dialled_there_and_one_without_only_while_no_address_is_hidden() {
+        let hosts = hosts();
+        assert_eq!(hosts.fresh(&addresses(&[IP, ONION])).unwrap().route(), "onion");
+        assert_eq!(hosts.fresh(&addresses(&[IP])).unwrap().route(), "direct");
+        hosts.0.note_onion();
+        assert_eq!(hosts.fresh(&addresses(&[ONION])).unwrap().route(), "onion");
+        assert!(matches!(hosts.fresh(&addresses(&[IP])).err(), Some(TransportError::Shows)));
+    }
 }
