@@ -52,7 +52,8 @@ def destinations(trace):
             found.append((call.group(1), f"{address}:{port}"))
         for port, address in re.findall(r'sin6_port=htons\((\d+)\).*?inet_pton\(AF_INET6, "([^"]+)"', line):
             found.append((call.group(1), f"[{address}]:{port}"))
-        if "nscd" in line or "resolve" in line:
+        # Without nscd each look-up of the user's own name knocks at its door in vain.
+        if "resolve" in line or "nscd" in line and "ENOENT" not in line:
             found.append((call.group(1), "the system's name service"))
     return found
 

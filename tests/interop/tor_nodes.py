@@ -13,7 +13,6 @@ PASSWORD = "tor-" + uuid.uuid4().hex
 UP_S = 60.0       # from the first onion route to a usable Tor
 BACK_S = 150.0    # after an outage of the network, with the back-off of everything that failed meanwhile
 DARK_S = 20.0     # how long the processor is watched while there is no network
-DEBUG = "info,millpond_overlay::transport::tor=debug"
 
 
 def told(what, seconds):
@@ -38,7 +37,7 @@ def only_onion(node, relay):
 
 
 async def by_mailbox(run, net):
-    relays = [Relay(name, run.folder, "--tor", "only", "--log", DEBUG).start() for name in ("relay-1", "relay-2")]
+    relays = [Relay(name, run.folder, "--tor", "only").start() for name in ("relay-1", "relay-2")]
     run.nodes.extend(relays)
     links = [relay.url for relay in relays]
     one, two = run.node("one"), run.node("two")
