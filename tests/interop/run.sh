@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail, nat and egress (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail, nat, tor and egress (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
 set -euo pipefail
 
