@@ -80,6 +80,9 @@ pub struct Session {
     queue: Queue,
     /// Given to the driver, no outcome yet.
     air: BTreeSet<DepositId>,
+    /// Given to the driver for the first time, so that a refusal is about the stamp: a later one may be about an envelope that lay there,
+    /// was read and deleted.
+    fresh: BTreeSet<DepositId>,
     /// Hosts that did not take a deposit, and until when others are tried first.
     failing: BTreeMap<HostKey, UnixMillis>,
     /// Acknowledgements alone that are on their way, and into which mailbox.
@@ -308,6 +311,7 @@ impl Session {
     /// Feeds one event.
     pub fn handle(&mut self, ctx: &Context<'_>, event: InEvent, rng: &mut impl CryptoRng) -> Vec<OutEvent> {
         let mut out = Out::default();
+        self.note_awake(ctx.now);
         if !matches!(event, InEvent::Offer(_)) {
             self.rest = None;
         }
@@ -422,6 +426,7 @@ impl Session {
         self.queue = Queue::default();
         self.air.clear();
         self.acks.clear();
+        self.fresh.clear();
         out.changed();
     }
 }

@@ -82,8 +82,8 @@ impl Session {
     }
 
     pub(super) fn with_state(state: State) -> Self {
-        let (air, failing, acks) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { state, queue: Queue::default(), air, failing, acks, early: Vec::new(), rest: None }
+        let (air, fresh, failing, acks) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { state, queue: Queue::default(), air, fresh, failing, acks, early: Vec::new(), rest: None }
     }
 
     fn of(detached: Detached, me: &NodeName, stamps: Vec<Grant>, now: UnixMillis) -> Self {

@@ -352,6 +352,7 @@ impl Session {
         self.air.clear();
         self.acks.clear();
         self.state.ack_unsure = false;
+        self.fresh.clear();
         self.state.grants.restart();
         self.state.hello.sent = None;
         self.state.hello.answering = None;

@@ -105,6 +105,7 @@ impl Session {
         if deposit.flight == 0 {
             return self.on_acks_outcome(ctx, deposit.copy, outcome, out);
         }
+        let first = self.fresh.remove(&deposit);
         let Some(index) = self.state.flights.iter().position(|flight| flight.id == deposit.flight) else { return };
         let flight = &mut self.state.flights[index];
         let Some(at) = flight.copies.iter().position(|copy| copy.number == deposit.copy) else { return };
@@ -122,6 +123,15 @@ impl Session {
             }
             Outcome::Full | Outcome::Unreachable => {
                 self.failing.insert(host, ctx.now.after(FAILING));
+            }
+            // It went before, and nobody knows what became of it: most likely it lay there and was read. An hour shows.
+            Outcome::Spent | Outcome::Refused if !first && flight.kind != FlightKind::Hello => {
+                flight.copies[at].stored = true;
+                flight.stored = Some(ctx.now);
+                flight.hole = true;
+                flight.want_other = false;
+                out.delete(RowKey::Copy(deposit.flight, deposit.copy));
+                return;
             }
             // There is one stamp for a HELLO: should the host have lied, the same bytes are good tomorrow.
             Outcome::Spent | Outcome::Refused if flight.kind == FlightKind::Hello => {}
@@ -291,6 +301,21 @@ impl Session {
         self.air.contains(&DepositId { flight: flight.id, copy })
     }
 
+    /// Whoever was away himself has heard nobody meanwhile: what waited is tried again, and the silence counts from now.
+    pub(super) fn note_awake(&mut self, now: UnixMillis) {
+        let before = self.state.awake.replace(now);
+        if before.is_none_or(|before| now < before.after(AWAY)) || self.state.dormant {
+            return;
+        }
+        for flight in &mut self.state.flights {
+            flight.sealed = now;
+            flight.next_try = now;
+            if flight.kind != FlightKind::Hello {
+                flight.again = 0;
+            }
+        }
+    }
+
     /// After 30 days in which nothing came through, the link sleeps.
     pub(super) fn doze(&mut self, now: UnixMillis, out: &mut Out) {
         if !self.state.dormant && self.sleepy_at().is_some_and(|at| now >= at) {
@@ -354,6 +379,8 @@ const AGAIN: [Duration; 4] = [days(1), days(2), days(4), days(8)];
 const HOLE: Duration = Duration::from_secs(3_600);
 /// Without a word, until a link sleeps.
 const DORMANT: Duration = days(30);
+/// Without anything happening here at all: longer than any wait between two tries.
+const AWAY: Duration = days(10);
 /// After acknowledgements that no host took.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3_600);

@@ -177,6 +177,7 @@ impl Session {
         out.put(RowKey::Copy(flight.id, number), bytes.clone());
         out.deposit(id, stamp.host, bytes.to_vec());
         self.air.insert(id);
+        self.fresh.insert(id);
     }
 
     /// Takes a stamp: not at a failing host if there is another, not at one of our own if there is another, never at `never`.

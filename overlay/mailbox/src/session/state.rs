@@ -47,6 +47,9 @@ pub(super) struct State {
     /// a day for them.
     #[serde(default)]
     pub(super) ack_unsure: bool,
+    /// When anything last happened here: silence counts from when we are there to hear it.
+    #[serde(default)]
+    pub(super) awake: Option<UnixMillis>,
 }
 
 /// The line before a HELLO: it only receives.
@@ -88,6 +91,7 @@ impl State {
             dormant: false,
             revoked: false,
             ack_unsure: false,
+            awake: None,
         }
     }
 

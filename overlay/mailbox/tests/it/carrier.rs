@@ -72,7 +72,12 @@ impl Host {
         let key = (deposit.header().mailbox(), deposit.header().serial());
         let digest = deposit.digest().0;
         match self.spent.get(&key) {
-            Some(before) if *before == digest => return Outcome::Stored,
+            // What was read is deleted, and then no stamp is good twice.
+            Some(before) if *before == digest => {
+                let lies_here =
+                    self.boxes.get(&key.0).is_some_and(|there| there.iter().any(|one| one.digest().0 == digest));
+                return if lies_here { Outcome::Stored } else { Outcome::Refused };
+            }
             Some(_) => return Outcome::Spent,
             None => {}
         }

@@ -296,3 +296,32 @@ fn whoever_was_set_back_twice_in_a_day_says_its_second_hello_on_the_next() {
     assert_eq!(said(&world), 2);
     assert_eq!(has(&world, BOB, "under a used stamp"), 1);
 }
+
+#[test]
+fn whoever_comes_back_after_sixty_days_with_something_unacknowledged_does_not_fall_asleep_over_it() {
+    let mut world = World::new(83);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    // Both have something under way that hosts have swallowed when Bob goes away.
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    world.sides[BOB].offer(item("from bob, long ago"));
+    world.turn(BOB);
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    world.sides[BOB].awake = false;
+    world.sides[ALICE].offer(item("to bob, long ago"));
+    world.run(60 * DAY_MS);
+    assert!(world.sides[ALICE].session.is_dormant());
+    for side in 0..2 {
+        for mailbox in world.sides[side].mailboxes.iter().filter(|mailbox| !mailbox.own.recovery) {
+            world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&mailbox.own.id)));
+        }
+        world.sides[side].mailboxes.retain(|mailbox| mailbox.own.recovery);
+        for host in 0..2 {
+            world.sides[side].open_mailbox(&mut world.hosts[host], false);
+        }
+    }
+    world.sides[BOB].awake = true;
+    world.run(4 * DAY_MS);
+    assert_eq!(has(&world, ALICE, "from bob, long ago"), 1);
+    assert_eq!(has(&world, BOB, "to bob, long ago"), 1);
+}

@@ -325,3 +325,32 @@ fn a_frame_that_comes_twice_is_known_before_it_is_opened_and_is_not_asked_for_ag
     assert_eq!(world.sides[ALICE].session.frames(), 6, "nothing was encrypted anew");
     assert_eq!(before, after, "and nothing goes to hosts any more");
 }
+
+#[test]
+fn envelopes_that_were_read_before_their_depositor_was_killed_are_not_taken_for_refused_stamps() {
+    let mut world = World::new(31);
+    world.sides[BOB].awake = false;
+    world.lose_answer = 1_000;
+    for n in 0..10 {
+        world.sides[ALICE].offer(transaction(&format!("read {n}")));
+        let now = world.now;
+        world.sides[ALICE].slot(now);
+        world.deliver(ALICE);
+    }
+    // Bob reads them, and his hosts delete them; before he acknowledges, Alice is killed, starts, and tries every one again.
+    world.poll(BOB);
+    world.lose_answer = 0;
+    world.sides[ALICE].restart();
+    let stamps = world.sides[ALICE].session.credit();
+    for _ in 0..5 {
+        world.turn(ALICE);
+        world.advance(HOUR_MS);
+    }
+    assert!(!world.sides[ALICE].saw(Notice::Restoring));
+    // After an hour without an acknowledgement each goes once more; none is tried again and again, no mailbox is left alone.
+    let (small, large) = world.sides[ALICE].session.credit();
+    assert!(small + large + 12 >= stamps.0 + stamps.1, "{stamps:?} became {:?}", (small, large));
+    world.sides[BOB].awake = true;
+    world.run(HOUR_MS);
+    assert_eq!((world.sides[BOB].delivered.len(), world.sides[ALICE].session.unacknowledged()), (10, 0));
+}
