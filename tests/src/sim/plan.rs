@@ -53,6 +53,8 @@ pub struct Faults {
     pub delay: u64,
     /// A node is killed at a step: before or after a commit, before a message leaves.
     pub kill: u32,
+    /// Milliseconds for which it is down then, on average; one in ten for six hours, unless these are seconds.
+    pub down: u64,
     /// Ten-thousandths of commits that fail.
     pub disk: u32,
     /// Whether what may wait for the next commit does.
@@ -94,6 +96,7 @@ impl Plan {
             deaf: often(&mut rng, 200),
             delay: [2 * SECOND, 30 * SECOND, 20 * MINUTE][rng.index(3)],
             kill: often(&mut rng, 12),
+            down: 3 * MINUTE,
             disk: often(&mut rng, 20),
             lazy: rng.chance(500),
             partitions: rng.index(4),
@@ -118,6 +121,8 @@ impl Plan {
             1 => faults.away.push(60),
             _ => {}
         }
+        // Nor is anything promised to who is away while one of his hosts loses everything and the other lies.
+        faults.byzantine_host &= faults.wipes == 0 || faults.away.is_empty();
         if let Some(away) = faults.away.iter().max() {
             days = days.max(away + 6);
         }
@@ -126,12 +131,12 @@ impl Plan {
             nodes,
             hosts,
             rooms: 1 + rng.index(2),
-            links: 1,
+            links: rng.index(2),
             days,
             heal_days: 60,
-            bursts: 3 + rng.index(3),
-            events: nodes,
-            to_device: nodes,
+            bursts: 2 + rng.index(3),
+            events: nodes / 2 + 2,
+            to_device: nodes / 2 + 2,
             faults,
         }
     }
@@ -140,7 +145,15 @@ impl Plan {
     #[must_use]
     pub fn flood(seed: u64, events: usize) -> Self {
         let (nodes, bursts) = (4, events.div_ceil(2_000).max(1));
-        let faults = Faults { delay: 2 * SECOND, kill: 4, lose: 20, lose_answer: 20, repeat: 10, ..Faults::default() };
+        let faults = Faults {
+            delay: 2 * SECOND,
+            kill: 1,
+            down: 2 * SECOND,
+            lose: 20,
+            lose_answer: 20,
+            repeat: 10,
+            ..Faults::default()
+        };
         let each = events.div_ceil(bursts);
         let days = (bursts as u64).div_ceil(8).max(2);
         Self {

@@ -185,9 +185,9 @@ impl World {
         if !lived {
             self.trace.note(self.now, format_args!("{index} is killed"));
             self.nodes[index].stop();
-            let long = self.rng.chance(100);
-            let mean = if long { 6 * HOUR } else { 3 * MINUTE };
-            let down = self.rng.wait(mean);
+            let mean = self.plan.faults.down;
+            let long = mean >= MINUTE && self.rng.chance(100);
+            let down = self.rng.wait(if long { 6 * HOUR } else { mean });
             self.at(self.now + SECOND + down, Happening::Start { node: index });
         }
         lived

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::sim::{
     node::member,
-    plan::{DAY, HOUR, MINUTE},
+    plan::{DAY, HOUR, MINUTE, SECOND},
 };
 
 /// One act of a user.
@@ -33,19 +33,27 @@ impl World {
         for burst in 0..plan.bursts as u64 {
             let from = START + burst * span / plan.bursts as u64 + self.rng.below(HOUR);
             for _ in 0..plan.events {
-                let at = from + self.rng.below(40 * MINUTE);
+                let at = from + self.rng.below(10 * MINUTE);
                 let room = self.rng.index(plan.rooms);
                 let node = self.rng.index(plan.nodes);
                 self.at(at, Happening::Act(Act::Say { node, room }));
             }
             for _ in 0..plan.to_device {
-                let (at, node) = (from + self.rng.below(40 * MINUTE), self.rng.index(plan.nodes));
+                let (at, node) = (from + self.rng.below(10 * MINUTE), self.rng.index(plan.nodes));
                 self.at(at, Happening::Act(Act::Message { node }));
             }
         }
     }
 
     pub(super) fn act(&mut self, act: Act) {
+        // Who finds his node down tries again a little later.
+        if let Act::Say { node, .. } | Act::Message { node } = act
+            && !self.nodes[node].is_up()
+            && !self.away.contains_key(&node)
+        {
+            let wait = SECOND + self.rng.below(MINUTE);
+            return self.at(self.now + wait, Happening::Act(act));
+        }
         match act {
             Act::Say { node, room } => {
                 if self.fixed.members[room].contains(&node) {
@@ -57,11 +65,12 @@ impl World {
         }
     }
 
-    /// After the healing everybody says something in each room, and days later again: it ends all branches.
+    /// After the healing everybody says something in each room, and days later again: it ends all branches. What others have soft-failed
+    /// is not passed on by them, and comes to everybody with the next event of who made it.
     pub(super) fn close(&mut self) {
         for room in 0..self.fixed.members.len() {
             for node in self.fixed.members[room].clone() {
-                let at = self.now + self.rng.below(HOUR);
+                let at = self.now + self.rng.below(3 * MINUTE);
                 self.at(at, Happening::Act(Act::Say { node, room }));
             }
         }
