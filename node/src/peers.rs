@@ -191,7 +191,8 @@ impl Peers {
             Route::Link => {
                 let request = http_request(request).map_err(PeerError::Malformed)?;
                 match R::BY_MAIL {
-                    true => self.ask_or_post(to, request, patience).await?,
+                    // On the heap: every question holds the state of its asking, and few go this way.
+                    true => Box::pin(self.ask_or_post(to, request, patience)).await?,
                     false => self.links.request(to, request, patience).await?,
                 }
             }

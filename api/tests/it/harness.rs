@@ -247,7 +247,8 @@ impl TestNode {
     /// Any request; a Host header is added where there is none.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         request.headers_mut().entry("host").or_insert("localhost:8008".parse().unwrap());
-        self.app.answer(request).await
+        // On the heap: without optimisation a test that makes many requests does not fit its stack otherwise.
+        Box::pin(self.app.answer(request)).await
     }
 
     /// Expects 200 and gives the JSON.
