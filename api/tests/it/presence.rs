@@ -113,7 +113,7 @@ async fn a_status_message_outlives_a_restart_and_goes_with_the_account() {
 }
 
 /// A user of another server is in a room.
-async fn seat(node: &TestNode, room: &str, user: &str) {
+pub async fn seat(node: &TestNode, room: &str, user: &str) {
     let room = RoomId::parse(room).unwrap();
     let view = node.node.core.snapshot().unwrap();
     let room: RoomShort = millpond_node::rooms::rows::room_short(view.view(), &room).unwrap().unwrap();

@@ -90,3 +90,20 @@ async fn the_life_of_an_overlay_room_opens_no_classic_connection() {
     node.ok(node.post(&alice, create, json!({ "invite": [bob] }))).await;
     until("the invite is tried", async || connections.load(Ordering::Relaxed) > 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_goes_to_the_servers_of_classic_rooms() {
+    let (other, connections) = listener().await;
+    let node = TestNode::live(|config| {
+        config.classic = Some(millpond_node::config::Classic::new(server_name!("pond.example").to_owned()));
+        config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let _running = node.node.start().await.unwrap();
+    let alice = node.user("alice").await;
+    let room = node.public_room(&alice).await;
+    crate::presence::seat(&node, &room, &format!("@bob:{other}")).await;
+    assert_eq!((connections.load(Ordering::Relaxed), node.node.counts().unwrap().1.len()), (0, 0));
+    let presence = format!("/_matrix/client/v3/presence/{}/status", encoded(alice.id.as_str()));
+    node.ok(node.put(&alice, presence, json!({ "presence": "online" }))).await;
+    until("the server is told", async || connections.load(Ordering::Relaxed) > 0).await;
+}
