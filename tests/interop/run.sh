@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
 # usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail, nat, tor and egress (README.md says why)
-# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py).
+# Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py), INTEROP_RETRIES (how
+# often a suite that failed is tried again, 0: third-party clients have time-outs that a busy machine can meet; each failure is printed).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -34,6 +35,13 @@ install_synapse() {
     python3 -m venv "$cache/synapse-venv"
     "$cache/synapse-venv/bin/python" -m pip install --quiet matrix-synapse
     touch "$cache/synapse-venv/installed"
+}
+
+# Debian's packages for a suite: `need COMMAND PACKAGE`. As another user than root one installs them oneself. Without lists of packages the first attempt fails.
+need() {
+    ! command -v "$1" >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || { echo "please install: $2"; return 1; }
+    apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1 || { apt-get update -qq; apt-get install -y -qq --no-install-recommends "$2" >/dev/null; }
 }
 
 free_port() {
@@ -103,23 +111,21 @@ suite_mailbox() {
 }
 suite_killmail() { python3 "$here/kill_test.py" --mailboxes --messages 60 --kills 2; }
 suite_nat() {
-    if [ "$(id -u)" = 0 ] && ! command -v iptables >/dev/null; then apt-get install -y -qq iptables >/dev/null; fi
+    need iptables iptables
     python3 "$here/nat_test.py"
 }
 suite_acme() {
-    if [ "$(id -u)" = 0 ] && ! command -v pebble >/dev/null; then apt-get install -y -qq pebble >/dev/null; fi
+    need pebble pebble
     python3 "$here/acme.py"
 }
 suite_tor() {
-    if [ "$(id -u)" = 0 ] && ! command -v tor >/dev/null; then apt-get install -y -qq --no-install-recommends tor >/dev/null; fi
+    need tor tor
     install_python
     "$python" "$here/tor_nodes.py" ${TOR_PARTS:-}
 }
 suite_egress() {
-    if [ "$(id -u)" = 0 ]; then
-        command -v tor >/dev/null || apt-get install -y -qq --no-install-recommends tor >/dev/null
-        command -v strace >/dev/null || apt-get install -y -qq strace >/dev/null
-    fi
+    need tor tor
+    need strace strace
     install_python
     "$python" "$here/tor_egress.py"
 }
@@ -132,11 +138,15 @@ for name in "$@"; do
     declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
-    # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.
-    set +e
-    (set -e; "suite_$name")
-    result=$?
-    set -e
+    for ((left = ${INTEROP_RETRIES:-0}; ; left--)); do
+        # A suite runs in a shell of its own that ends at its first error; as a condition of `if` it would not.
+        set +e
+        (set -e; "suite_$name")
+        result=$?
+        set -e
+        [ $result != 0 ] && [ $left -gt 0 ] || break
+        echo "== interop: $name FAILED, and is tried again"
+    done
     if [ $result = 0 ]; then passed=$((passed + 1)) verdict=passed; else failed=$((failed + 1)) verdict=FAILED; fi
     echo "== interop: $name $verdict, $((SECONDS - begin)) s"
 done
