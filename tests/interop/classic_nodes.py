@@ -51,14 +51,6 @@ class ClassicNode(Node):
                           "--tls-key", key, "--allow-networks", "127.0.0.0/8,::1", "--trust-certificates", authority.certificate,
                           "--rate-limits", "false", "--classic-retry", os.environ.get("CLASSIC_RETRY", "5")]
 
-    def start(self):
-        before = os.environ.get("MILLPOND_RUN_ARGS", "")
-        os.environ["MILLPOND_RUN_ARGS"] = " ".join([before, *self.arguments])
-        try:
-            return Node.start(self)
-        finally:
-            os.environ["MILLPOND_RUN_ARGS"] = before
-
 
 class KeyNamedNode(Node):
     """A Millpond node named by its key, which looks for the names of nodes with a DNS name on loopback."""
@@ -66,8 +58,6 @@ class KeyNamedNode(Node):
     def __init__(self, label, folder, authority):
         super().__init__(label, folder)
         self.arguments = ["--allow-networks", "127.0.0.0/8,::1", "--trust-certificates", authority.certificate, "--rate-limits", "false"]
-
-    start = ClassicNode.start
 
 
 class Synapse:
