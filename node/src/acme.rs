@@ -15,7 +15,7 @@ use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order,
     OrderStatus, RetryPolicy,
 };
-use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData as _};
 use tokio_util::sync::CancellationToken;
 use x509_parser::pem::parse_x509_pem;
 
@@ -124,7 +124,8 @@ impl Acme {
         let Some(settings) = self.settings() else { return Ok(None) };
         let folder = self.folder();
         let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-        if !certificate.exists() || !key.exists() {
+        // Two files: a kill between them leaves the new key beside the old certificate, and no door would open with that.
+        if !fit(&certificate, &key) {
             make_folder(&folder)?;
             let pair = KeyPair::generate().map_err(io::Error::other)?;
             let params = CertificateParams::new(vec![settings.name.clone()]).map_err(io::Error::other)?;
@@ -263,6 +264,13 @@ fn due_in(certificate: &Path, now: SystemTime) -> Option<Duration> {
     due.duration_since(now).ok().filter(|left| !left.is_zero())
 }
 
+/// Whether both files are there and the certificate is for the key.
+fn fit(certificate: &Path, key: &Path) -> bool {
+    let (Ok(certificate), Ok(key)) = (fs::read(certificate), fs::read_to_string(key)) else { return false };
+    let (Ok((_, pem)), Ok(key)) = (parse_x509_pem(&certificate), KeyPair::from_pem(&key)) else { return false };
+    pem.parse_x509().is_ok_and(|certificate| certificate.public_key().raw == key.subject_public_key_info())
+}
+
 fn make_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -276,6 +284,20 @@ mod tests {
     use rcgen::{BasicConstraints, IsCa, Issuer, date_time_ymd};
 
     use super::*;
+
+    #[test]
+    fn a_key_beside_the_certificate_of_another_does_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        assert!(!fit(&certificate, &key));
+        let (old, new) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let params = CertificateParams::new(vec!["pond.example".to_owned()]).unwrap();
+        std::fs::write(&certificate, params.self_signed(&old).unwrap().pem()).unwrap();
+        std::fs::write(&key, old.serialize_pem()).unwrap();
+        assert!(fit(&certificate, &key));
+        std::fs::write(&key, new.serialize_pem()).unwrap();
+        assert!(!fit(&certificate, &key), "as a kill between the two files leaves it");
+    }
 
     #[test]
     fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {
