@@ -48,8 +48,7 @@ const FILES_AT_ONCE: usize = 4;
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
 
-/// When a node that is visible nearby first looks who answered it there, and how often it looks again.
-const LOOK_FIRST: Duration = Duration::from_secs(3);
+/// How often a node that is visible nearby tries those there again; newcomers the overlay tries at once.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a question to a peer may take when a client waits for the answer.
@@ -318,11 +317,11 @@ impl Peers {
         self.reconcile().await?;
         self.say_hello();
         let nearby = self.core.config().direct.visible_nearby;
-        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_FIRST, LOOK_EVERY);
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
-                // Contacts come to the local network at any time, and tell nobody but all of it.
+                // Who was there already, and could not be reached then, is not announced again.
                 _ = looks.tick(), if nearby => {
                     self.say_hello();
                     continue;

@@ -7,6 +7,7 @@ mod inbound;
 mod intro;
 mod links;
 mod mail;
+mod nearby;
 mod outbound;
 
 use std::collections::BTreeMap;
@@ -136,6 +137,8 @@ pub(crate) enum Command {
         host: HostKey,
         reply: oneshot::Sender<Result<(), Error>>,
     },
+    /// Somebody new is on the local network.
+    Nearby,
     /// A host says that something has come.
     Announced {
         mailbox: MailboxId,
@@ -285,6 +288,7 @@ impl Driver {
         let closing = self.closing.clone();
         self.begin_sessions().await;
         self.resume_making();
+        self.watch_nearby();
         loop {
             let wait = self.mail_wait();
             tokio::select! {
@@ -336,6 +340,7 @@ impl Driver {
             Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply).await,
             Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
             Command::LeaveHost { host, reply } => respond(reply, self.leave_host(host).await),
+            Command::Nearby => self.on_nearby(),
             Command::Announced { mailbox } => self.on_announced(mailbox).await,
             Command::Stamps { link, body, reply } => respond(reply, self.take_stamps(link, &body).await),
             Command::Hello { link, stream, hello, reply } => self.on_hello(link, stream, hello, reply).await,

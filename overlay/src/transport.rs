@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ::libp2p::Multiaddr;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -57,6 +57,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Addresses of unknown nodes seen on the local network, when the user chose to be visible nearby.
     fn nearby(&self) -> Vec<Address>;
+
+    /// Ends when `nearby` has shown somebody new since it last ended. One task waits.
+    fn nearby_found(&self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
 
     /// Closes everything and waits for the transport's own tasks. Not to be dropped half-way.
     fn stop(&self) -> BoxFuture<'_, ()>;

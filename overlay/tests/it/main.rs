@@ -6,6 +6,7 @@ mod direct;
 mod hostile;
 mod intro;
 mod mail;
+mod nearby;
 mod relay;
 mod requests;
 mod restart;
