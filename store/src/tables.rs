@@ -68,6 +68,8 @@ tables! {
     EXTREMITIES: (RoomShort, EventShort) => ();
     /// Backward extremities: events that are referred to and not here, with the depth of who refers.
     BACKWARD: (RoomShort, OwnedEventId) => u64;
+    /// Gaps in the middle of a timeline: (room, position of the event before which history is missing).
+    GAPS: (RoomShort, i64) => Gap;
     /// Which events of the timeline follow an event that came later than they or is missing:
     /// (room, earlier event, later event). Where events come in order nothing is written here.
     SUCCESSORS: (RoomShort, OwnedEventId, EventShort) => ();

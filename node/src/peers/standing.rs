@@ -43,6 +43,12 @@ impl Answered {
         let part = self.target.strip_prefix(FEDERATION)?.split(['/', '?']).nth(1)?;
         RoomId::parse(unescaped(part)?).ok()
     }
+
+    /// The events that it was about, where they stand in the query.
+    fn events(&self) -> Vec<String> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query).as_bytes();
+        url::form_urlencoded::parse(query).filter(|(name, _)| name == "v").map(|(_, id)| id.into_owned()).collect()
+    }
 }
 
 /// Where all these questions begin.
@@ -183,17 +189,17 @@ impl Peers {
         Ok(())
     }
 
-    /// Whether history of a room has come out of a mailbox and waits for states that it stands on.
-    pub(crate) fn has_history(&self, server: &ServerName, room: &RoomId) -> Result<bool, Error> {
+    /// From where history of a room was asked for that has come out of a mailbox, and waits for states that it stands on.
+    pub(crate) fn history_before(&self, server: &ServerName, room: &RoomId) -> Result<Option<Vec<String>>, Error> {
         let snapshot = self.core.snapshot()?;
         for row in snapshot.view().scan(tables::MAIL_ASKED, (server,))? {
             let ((server, _), asked) = row?;
             let answered = Answered { server, target: asked.target };
             if asked.answer.is_some() && answered.kind() == "backfill" && answered.room().as_deref() == Some(room) {
-                return Ok(true);
+                return Ok(Some(answered.events()));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The peer has answered in person.

@@ -164,6 +164,17 @@ fn check_log(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("{earlier} is followed in room {} by event {}, which is not there", room.0, later.0)
         });
     }
+    for row in view.scan(tables::GAPS, ())? {
+        let ((room, position), gap) = row?;
+        report.expect(view.contains(tables::TIMELINE, (room, position))?, || {
+            format!("room {} has a gap before position {position}, where no event is", room.0)
+        });
+        for id in gap.missing {
+            report.expect(view.contains(tables::BACKWARD, (room, &*id))?, || {
+                format!("room {} has a gap before position {position} for {id}, which is not missing", room.0)
+            });
+        }
+    }
     for row in view.scan(tables::EARLY_REDACTIONS, ())? {
         let ((room, target), redaction) = row?;
         report.expect(view.contains(tables::EVENTS, redaction)?, || {

@@ -19,6 +19,13 @@ pub struct Room {
     pub overlay: bool,
 }
 
+/// History that is missing in the middle of a timeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// What the event after the gap refers to and is not here; each is in `BACKWARD` as well.
+    pub missing: Vec<OwnedEventId>,
+}
+
 /// The newest end of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomHead {
@@ -214,6 +221,7 @@ pub enum OutboxItem {
 
 cbor_value!(
     Room,
+    Gap,
     StateKeyName,
     StateChange,
     ParkedPdu,

@@ -31,10 +31,10 @@ use crate::{
         summary,
     },
     timeline::{
-        Point,
+        Point, gaps,
         reader::{Form, RoomReader, sender},
         select::Select,
-        window::{self, Window},
+        window::Window,
     },
 };
 
@@ -222,7 +222,7 @@ impl Part {
         };
         let bound = self.told.filter(|_| !self.expands).map(|told| Point(in_timeline(told)));
         let limit = usize::try_from(ask.asked.timeline_limit).unwrap_or(usize::MAX);
-        let mut window = window::backward(reader, end, bound, limit, &Select::new(&sweep.open))?;
+        let (mut window, _) = gaps::backward(reader, end, bound, limit, &Select::new(&sweep.open))?;
         window.events.reverse();
         Ok(window)
     }
