@@ -41,6 +41,7 @@ pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: 
     txn.remove(tables::OAUTH_RESETS, user_id)?;
     keys::user_deactivated(txn, user_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
+    txn.touch(Topic::UserRooms(user_id.to_owned()));
     Ok(())
 }
 
