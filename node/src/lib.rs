@@ -24,6 +24,7 @@ pub mod filters;
 pub mod guard;
 pub mod history;
 pub mod identity;
+mod identity_service;
 pub mod inbox;
 pub mod introductions;
 mod invite_permission;

@@ -138,6 +138,10 @@ tables! {
     DIRECTORY_NAMES: OwnedUserId => String;
     /// The words by which they are found: `word user_id`, the word in lower case.
     DIRECTORY_WORDS: String => OwnedUserId;
+    /// E-mail addresses and phone numbers of local users: (user, medium, address).
+    THREEPIDS: (OwnedUserId, String, String) => Threepid;
+    /// Whose those are by which an account can be entered: (medium, address).
+    THREEPID_OWNERS: (String, String) => OwnedUserId;
     /// Sync filters: (user, filter id) to the filter as JSON.
     FILTERS: (OwnedUserId, String) => String;
     /// Connections of sliding sync: (user, device, connection id).
