@@ -81,6 +81,8 @@ pub struct Config {
     pub identity_server: Option<String>,
     /// A token for it, with which it is asked to validate addresses where the user has none of his own.
     pub identity_token: Option<String>,
+    /// Clients that only know single sign-on may log in through the node's own login page.
+    pub single_sign_on: bool,
     /// The secret with which `/_synapse/admin/v1/register` makes accounts; none: it makes none.
     pub registration_shared_secret: Option<String>,
 }
@@ -195,6 +197,7 @@ impl Config {
             support: Support::default(),
             identity_server: None,
             identity_token: None,
+            single_sign_on: false,
             registration_shared_secret: None,
         }
     }

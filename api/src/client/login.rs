@@ -2,14 +2,14 @@
 
 use http::StatusCode;
 use millpond_node::{
-    Error,
+    Core, Error,
     accounts::{Accounts, Credential, NewDevice},
 };
 use ruma::api::{
     IncomingRequest, Metadata,
     client::{
         session::{
-            get_login_types::v3::{self as types, LoginType, PasswordLoginType, TokenLoginType},
+            get_login_types::v3::{self as types, LoginType, PasswordLoginType, SsoLoginType, TokenLoginType},
             login::v3::{self as login, LoginInfo, Password, Response},
         },
         uiaa::UserIdentifier,
@@ -25,10 +25,17 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(log_in);
 }
 
-async fn flows(_: Args<types::Request>) -> Result<types::Response, Error> {
+async fn flows(core: Core, _: Args<types::Request>) -> Result<types::Response, Error> {
     let mut token = TokenLoginType::new();
     token.get_login_token = true;
-    Ok(types::Response::new(vec![LoginType::Password(PasswordLoginType::new()), LoginType::Token(token)]))
+    let mut flows = vec![LoginType::Password(PasswordLoginType::new()), LoginType::Token(token)];
+    if core.config().single_sign_on {
+        let mut sso = SsoLoginType::new();
+        // Clients that know OAuth 2.0 use that, which is the same page.
+        sso.oauth_aware_preferred = true;
+        flows.push(LoginType::Sso(sso));
+    }
+    Ok(types::Response::new(flows))
 }
 
 async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Error> {

@@ -170,6 +170,9 @@ pub(crate) struct Settings {
     /// A token for that server, for validations where a user has none: registration, forgotten passwords
     #[arg(long, env = "MILLPOND_IDENTITY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) identity_token: Option<String>,
+    /// Whether clients that only know single sign-on may log in through the node's login page [default: false]
+    #[arg(long, env = "MILLPOND_SINGLE_SIGN_ON", value_name = "true|false")]
+    pub(crate) single_sign_on: Option<bool>,
     /// The secret with which tools make accounts at /_synapse/admin/v1/register [default: none, and no such accounts]
     #[arg(long, env = "MILLPOND_REGISTRATION_SHARED_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) registration_shared_secret: Option<String>,
@@ -296,6 +299,7 @@ impl Settings {
         node.support = set.support()?;
         node.identity_server = set.identity_server()?;
         node.identity_token = set.identity_token.clone();
+        node.single_sign_on = set.single_sign_on.unwrap_or(false);
         node.registration_shared_secret = set.registration_shared_secret.clone();
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
@@ -355,6 +359,7 @@ impl Settings {
             trust_certificates,
             identity_server,
             identity_token,
+            single_sign_on,
             registration_shared_secret,
             support_page,
             support_email,
