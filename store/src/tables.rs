@@ -230,6 +230,8 @@ tables! {
     NAMED_NODES: OwnedServerName => NamedNode;
     /// Names in the DNS to the nodes that have proven to speak for them.
     NODE_NAMES: OwnedServerName => OwnedServerName;
+    /// Soft-failed events that were passed on: (room, server of their senders).
+    PASSED_ON: (RoomShort, OwnedServerName) => PassedOn;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
     /// How many rows of the inbox are of a peer.

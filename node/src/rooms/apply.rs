@@ -30,6 +30,7 @@ mod gaps;
 mod newcomer;
 mod redactions;
 mod relations;
+mod soft_failed;
 
 pub(crate) use fanout::Owed;
 pub(crate) use gaps::place;
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) owed: Owed,
     /// It is history, and goes to this place in the timeline: in a gap, or at the old end.
     pub(crate) backfill: Option<i64>,
+    /// When it came, in milliseconds since the epoch, if others are owed it.
+    pub(crate) now_ms: u64,
 }
 
 /// Where an event went.
@@ -116,6 +119,9 @@ pub(crate) fn write(
             put(txn, short, event, &stored, Place { position: None, before, after, txn: None })?;
             // It is here, though nobody sees it: no one need be asked for it again.
             gaps::close(txn, short, pdu.event_id())?;
+            if flags.soft_failed {
+                soft_failed::pass_on(txn, identity, (short, room), &stored, event, context)?;
+            }
             Ok(Applied { event, appended: false })
         }
         Verdict::Duplicate => match rows::event_short(txn.view(), pdu.event_id())? {
@@ -248,8 +254,8 @@ struct Place {
 }
 
 fn put(txn: &mut WriteTxn<'_>, room: RoomShort, event: EventShort, pdu: &Pdu, place: Place) -> Result<(), Error> {
-    let replaces = match (place.position, pdu.state_entry(), place.before) {
-        (Some(_), Some((kind, state_key)), Some(before)) => {
+    let replaces = match (pdu.state_entry(), place.before) {
+        (Some((kind, state_key)), Some(before)) if !pdu.flags().rejected => {
             entry_of(txn.view(), room, before, &kind.to_string(), &state_key)?
         }
         _ => None,

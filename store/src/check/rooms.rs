@@ -37,6 +37,12 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("a relation to {target} is of an event that is not there")
         });
     }
+    for row in view.scan(tables::PASSED_ON, ())? {
+        let ((room, server), _) = row?;
+        report.expect(view.contains(tables::ROOMS, room)?, || {
+            format!("events of {server} are counted in room {}, which is not there", room.0)
+        });
+    }
     check_log(view, report)?;
     check_parked(view, report)
 }

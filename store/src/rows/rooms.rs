@@ -204,6 +204,15 @@ pub struct StagedPdu {
     pub json: String,
 }
 
+/// How many soft-failed events were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOn {
+    /// On which day: days since the epoch.
+    pub day: u64,
+    /// How many on that day.
+    pub count: u64,
+}
+
 /// Something owed to a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum OutboxItem {
@@ -233,6 +242,7 @@ cbor_value!(
     EarlyReceipt,
     Peer,
     StagedPdu,
+    PassedOn,
     ReceiptKey,
     AccountData,
     AccountDataKey,
