@@ -53,6 +53,7 @@ pub mod reports;
 pub mod rooms;
 pub mod search;
 pub mod shared_rooms;
+mod sleep;
 pub mod spaces;
 pub mod start;
 mod supervisor;

@@ -74,6 +74,7 @@ impl Outbox {
     pub async fn pump(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut commits = self.core.notifier().positions();
         let mut link_ups = self.peers.link_ups();
+        let mut woken = self.peers.woken();
         let mut schedule = match &self.core.config().classic {
             Some(classic) => Schedule::new(u64::try_from(classic.longest_wait.as_millis()).unwrap_or(u64::MAX)),
             None => Schedule::default(),
@@ -106,6 +107,8 @@ impl Outbox {
                         schedule.handle(InEvent::LinkUp(server), now_ms, 0);
                     }
                 }
+                // The sender lives as long as the peers that this service holds.
+                _ = woken.changed() => schedule.handle(InEvent::Woken, now_ms, 0),
                 lost = forgotten.recv() => {
                     // What is not under way over mailboxes is offered again.
                     match lost {

@@ -16,7 +16,7 @@ use ruma::{
     api::{IncomingResponseExt, OutgoingRequest, path_builder::SinglePath},
 };
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
     Core, Error,
@@ -68,6 +68,8 @@ pub struct Peers {
     answers: broadcast::Sender<Answered>,
     /// Since when peers with mailboxes are taken to sleep.
     asleep: Arc<Mutex<BTreeMap<OwnedServerName, std::time::Instant>>>,
+    /// Counts how often this device woke.
+    woken: watch::Sender<u64>,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -141,7 +143,8 @@ impl Peers {
         let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
         let (awaited, looking) = (Arc::default(), names::Looking::default());
         let (answers, asleep) = (broadcast::Sender::new(LINK_UPS), Arc::default());
-        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking, answers, asleep }
+        let woken = watch::Sender::new(0);
+        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking, answers, asleep, woken }
     }
 
     /// Classic federation.

@@ -2,6 +2,7 @@
 //! makes what they return durable before it leaves. It never waits for a peer or the node, only for the link store and, once, for its own ports.
 
 mod contact;
+mod discovery;
 mod held;
 mod inbound;
 mod intro;
@@ -9,6 +10,7 @@ mod links;
 mod mail;
 mod nearby;
 mod outbound;
+mod sleep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millpond_mailbox::contact_link::ContactLink;
+use millpond_mailbox::discovery::DiscoveryKey;
 use millpond_mailbox::host_key::HostKey;
 use millpond_mailbox::host_link::HostLink;
 use millpond_mailbox::introduction::Introduction;
@@ -24,7 +27,7 @@ use millpond_mailbox::link::StreamOwner;
 use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::schedule::Mode;
-use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::secrets::{LinkId, S0};
 use millpond_mailbox::session::Offered;
 use millpond_mailbox::stamp::MailboxId;
 use millpond_mailbox::stream::HintTable;
@@ -77,6 +80,14 @@ pub(crate) enum Command {
     },
     Addresses {
         reply: oneshot::Sender<Result<Vec<Address>, Error>>,
+    },
+    /// The device goes to sleep.
+    Suspend {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// It is awake.
+    Resume {
+        reply: oneshot::Sender<Result<(), Error>>,
     },
     Offer {
         reply: oneshot::Sender<Result<ContactLink, Error>>,
@@ -224,6 +235,10 @@ pub(crate) struct Driver {
     closing: CancellationToken,
     links: BTreeMap<LinkId, Held>,
     hints: HintTable<StreamOwner>,
+    /// The secret of the next contact link: with it we can be found already, because the network takes a minute to hear of one.
+    spare: S0,
+    /// Who may find us, as the transports know it.
+    admitted: Vec<DiscoveryKey>,
     gate: Gate,
     attempts: Hourly<LinkId>,
     intro_attempts: Hourly<NodeName>,
@@ -231,6 +246,8 @@ pub(crate) struct Driver {
     tasks: Tasks,
     work: JoinSet<Done>,
     next_stream: u64,
+    /// Nothing is dialled.
+    asleep: bool,
     run: RunId,
     told: Vec<Address>,
     mail: Mail,
@@ -267,9 +284,12 @@ impl Driver {
             closing: parts.closing,
             links: stored.links,
             hints: HintTable::new(clock::now().day()),
+            spare: S0::generate(&mut clock::random()),
+            admitted: Vec::new(),
             tasks: parts.tasks,
             work: JoinSet::new(),
             next_stream: 0,
+            asleep: false,
             run: RunId::generate(&mut clock::random()),
             told: stored.told,
             mail: Mail::new(parts.hosts, parts.mode, stored.mail),
@@ -323,6 +343,14 @@ impl Driver {
                 );
             }
             Command::Addresses { reply } => respond(reply, Ok(self.addresses())),
+            Command::Suspend { reply } => {
+                self.suspend();
+                respond(reply, Ok(()));
+            }
+            Command::Resume { reply } => {
+                self.resume().await;
+                respond(reply, Ok(()));
+            }
             Command::Offer { reply } => respond(reply, self.offer().await),
             Command::Accept { link, reply } => respond(reply, self.accept(&link).await),
             Command::Confirm { peer, reply } => respond(reply, self.confirm(&peer).await),
@@ -364,8 +392,11 @@ impl Driver {
         if self.hints.day() != clock::now().day() {
             self.rebuild_hints();
         }
+        self.admit();
         self.close_idle();
-        self.tend_contacts().await;
+        if !self.asleep {
+            self.tend_contacts().await;
+        }
     }
 
     async fn listen(&mut self) -> Result<Vec<Address>, Error> {

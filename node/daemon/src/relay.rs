@@ -15,6 +15,7 @@ use millpond_overlay::{
     transport::{
         Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
+        tor::OwnService,
     },
 };
 use millpond_store::HostDatabase;
@@ -89,7 +90,8 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         let routes = millpond_node::tor::routes(&decided.tor, &decided.data_dir).context("setting up Tor")?;
         let (mut transports, mut name): (Vec<Box<dyn Transport>>, _) = (Vec::new(), None);
         if let Some(tor) = routes.tor().filter(|_| decided.tor.onion) {
-            transports.push(Box::new(tor.peers(Some("mailboxes"))));
+            // Whoever has a stamp must find it.
+            transports.push(Box::new(tor.peers(Some(OwnService { nickname: "mailboxes", restricted: false }))));
         }
         if !routes.is_tor_only() {
             let transport = direct(decided, &keys).context("setting up the network")?;

@@ -18,7 +18,7 @@ use millpond_store::{
     tables,
 };
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{PeerError, Peers};
 use crate::Error;
@@ -112,6 +112,18 @@ impl Peers {
         }
         self.stand(to, question).await.map_err(storage)?;
         Err(PeerError::Later)
+    }
+
+    /// This device was asleep and is not any more: nothing that was in vain before says anything now.
+    pub(crate) fn wake(&self) {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.woken.send_modify(|times| *times += 1);
+        self.say_hello();
+    }
+
+    /// Changes whenever this device wakes.
+    pub(crate) fn woken(&self) -> watch::Receiver<u64> {
+        self.woken.subscribe()
     }
 
     /// Whether a peer is there; one that was not a moment ago is not dialled again.

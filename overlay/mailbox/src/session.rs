@@ -389,6 +389,12 @@ impl Session {
         self.state.live.as_ref().map(|line| line.ratchet.secrets()).unwrap_or_default()
     }
 
+    /// What finds the onion service of the other side, see `Link::discovery`.
+    #[must_use]
+    pub fn discovery(&self) -> crate::discovery::DiscoverySecret {
+        self.state.rk.discovery()
+    }
+
     /// How many bytes of items to offer before the next slot; 0 while the queue is long enough.
     #[must_use]
     pub fn room_for_more(&self) -> usize {

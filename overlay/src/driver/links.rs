@@ -66,6 +66,9 @@ impl Driver {
         let Some(id) = held::best(&self.links, to).map(|held| held.link.id()) else {
             return respond(reply, Err(RouteError::NoLink));
         };
+        if self.asleep {
+            return respond(reply, Err(RouteError::Unreachable));
+        }
         let Some(held) = self.links.get_mut(&id) else { return };
         match &mut held.outbound {
             Outbound::Open { channel, stream, .. } if !channel.is_closed() => {
@@ -95,7 +98,7 @@ impl Driver {
             peer,
             stream,
             knock: Knock { link: held.link.clone(), kind: KnockKind::Requests },
-            candidates: self.candidates(held),
+            candidates: self.candidates(held, KnockKind::Requests),
             hello: self.hello(),
             limits: self.limits.clone(),
             budget: self.budget.clone(),
@@ -108,22 +111,23 @@ impl Driver {
         }
     }
 
-    pub(super) fn candidates(&self, held: &Held) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, held: &Held, kind: KnockKind) -> Vec<Candidate> {
         let mut addresses = held.addresses();
         addresses.extend(self.nearby());
         let addresses = self.routes.to_contact(addresses);
         let carrier = |address: &Address| -> Option<Arc<dyn Transport>> {
             self.transports.iter().find(|transport| transport.carries(address)).cloned()
         };
-        let candidates = addresses
-            .into_iter()
-            .filter_map(|address| carrier(&address).map(|transport| Candidate { transport, address }));
+        let keys = self.keys_to(held, kind);
+        let candidates = addresses.into_iter().filter_map(|address| {
+            carrier(&address).map(|transport| Candidate { transport, address, keys: keys.clone() })
+        });
         candidates.take(MAX_CANDIDATES).collect()
     }
 
     /// Whether an address has become known since the attempt began.
     fn has_another_way(&self, id: LinkId, tried: &[Address]) -> bool {
-        let now = self.links.get(&id).map(|held| self.candidates(held)).unwrap_or_default();
+        let now = self.links.get(&id).map(|held| self.candidates(held, KnockKind::Requests)).unwrap_or_default();
         now.iter().any(|candidate| !tried.contains(&candidate.address))
     }
 
@@ -139,13 +143,17 @@ impl Driver {
             Ok(ready) => ready,
             Err(error) => {
                 held.back = None;
-                if self.has_another_way(id, &tried) {
+                if !self.asleep && self.has_another_way(id, &tried) {
                     return self.open_stream(id);
                 }
                 let Some(held) = self.links.get_mut(&id) else { return };
                 return held.fail_waiters(error);
             }
         };
+        if matches!(held.outbound, Outbound::Open { .. }) {
+            // One that was begun after a sleep was faster.
+            return ready.close.cancel();
+        }
         if held.back.as_ref() != Some(&ready.address) {
             held.good = Some(ready.address);
         }
@@ -353,6 +361,7 @@ impl Driver {
 
     pub(super) fn rebuild_hints(&mut self) {
         self.hints = hint_table(self.links.values().map(|held| &held.link), clock::now());
+        self.admit();
     }
 
     /// Shows the present state of all links, and tells who came and went.

@@ -31,6 +31,9 @@ impl Driver {
 
     /// Somebody new is nearby: whoever is not connected may be it. An attempt that runs already finds the newcomer when it has failed.
     pub(super) fn on_nearby(&mut self) {
+        if self.asleep {
+            return;
+        }
         let now = clock::now();
         let away = self.links.values_mut().filter(|held| held.route().is_none());
         let (mut unfinished, mut apart) = (Vec::new(), Vec::new());

@@ -10,4 +10,6 @@ mod nearby;
 mod relay;
 mod requests;
 mod restart;
+mod restricted;
+mod sleep;
 mod support;
