@@ -98,7 +98,11 @@ mod tests {
             // The clock was set back.
             (5, -3_600, None),
         ] {
-            assert_eq!(look.slept_until(after(look, running, wall)), slept.map(Duration::from_secs), "{running} {wall}");
+            assert_eq!(
+                look.slept_until(after(look, running, wall)),
+                slept.map(Duration::from_secs),
+                "{running} {wall}"
+            );
         }
     }
 }

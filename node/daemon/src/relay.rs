@@ -20,7 +20,7 @@ use millpond_overlay::{
 };
 use millpond_store::HostDatabase;
 
-use crate::{logs, logs::say, run::StopSignals};
+use crate::{logs, logs::say, obsolete, run::StopSignals};
 use files::{Files, Keys};
 use settings::{Decided, Settings};
 
@@ -105,7 +105,10 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         for (address, name) in addresses.iter().filter(|address| address.is_ip()).zip(name.iter().cycle()) {
             say(&format!("Circuit relay: {address}/p2p/{name}"));
         }
-        signals.told().await?;
+        let why = tokio::select! {
+            told = signals.told() => told.err(),
+            obsolete = obsolete::heard() => Some(obsolete),
+        };
         tracing::info!("stopping");
         let stop = async {
             relay.stop().await;
@@ -113,7 +116,8 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
                 tor.stop().await;
             }
         };
-        tokio::time::timeout(SHUTDOWN, stop).await.context("the host did not end in time and was cut off")
+        let stopped = tokio::time::timeout(SHUTDOWN, stop).await;
+        why.map_or_else(|| stopped.context("the host did not end in time and was cut off"), Err)
     });
     runtime.shutdown_timeout(TAIL);
     outcome

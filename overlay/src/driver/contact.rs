@@ -109,7 +109,8 @@ impl Driver {
     /// Dials the peer for first contact, unless a stream for it is open or being dialled.
     pub(super) fn contact_now(&mut self, id: LinkId) {
         let Some(held) = self.links.get(&id) else { return };
-        if self.asleep || held.contact.is_some() || held.retry.dialling || !held.link.wants_first_contact(clock::now()) {
+        if self.asleep || held.contact.is_some() || held.retry.dialling || !held.link.wants_first_contact(clock::now())
+        {
             return;
         }
         let knock = Knock { link: held.link.clone(), kind: KnockKind::FirstContact };

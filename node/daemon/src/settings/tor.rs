@@ -100,7 +100,10 @@ impl TorFlags {
         };
         let onion = self.onion.unwrap_or(by_default);
         let restricted = self.restricted.unwrap_or(false);
-        ensure!(onion || !restricted, "tor: restricted = true says who finds the node's onion service, and onion is false");
+        ensure!(
+            onion || !restricted,
+            "tor: restricted = true says who finds the node's onion service, and onion is false"
+        );
         let bridges = self.bridges.clone().unwrap_or_default();
         if mode == TorMode::Off {
             ensure!(!onion, "tor: onion = true needs Tor, and its mode is off");
@@ -120,7 +123,8 @@ impl TorFlags {
         let transports = self.transports.iter().flatten().map(Program::decide).collect::<Result<Vec<_>, _>>()?;
         let memory = self.memory_mib.map(|mib| super::bytes("tor: memory-mib", mib)).transpose()?;
         let (direct, socks, test_network) = (self.direct, self.socks, self.test_network.clone());
-        let settings = TorSettings { mode, onion, restricted, direct, socks, bridges, transports, memory, test_network };
+        let settings =
+            TorSettings { mode, onion, restricted, direct, socks, bridges, transports, memory, test_network };
         // Bridge lines are understood by arti only.
         millpond_node::tor::routes(&settings, std::path::Path::new("."))
             .map_err(|error| anyhow::anyhow!("tor: {error}"))?;

@@ -300,7 +300,11 @@ impl Health {
 }
 
 /// Each attempt on circuits of its own: the first on those of `on`.
-async fn attempts(client: &Client, (host, port): (&str, u16), on: &Isolation) -> Result<DataStream, arti_client::Error> {
+async fn attempts(
+    client: &Client,
+    (host, port): (&str, u16),
+    on: &Isolation,
+) -> Result<DataStream, arti_client::Error> {
     let dial = |prefs: StreamPrefs| async move { client.connect_with_prefs((host, port), &prefs).await };
     hedged(|first| dial(if first { on.clone() } else { Isolation::fresh() }.prefs()), is_final).await
 }
