@@ -24,7 +24,6 @@ pub mod filters;
 pub mod guard;
 pub mod history;
 pub mod identity;
-mod identity_service;
 pub mod inbox;
 pub mod introductions;
 mod invite_permission;
@@ -53,7 +52,6 @@ pub mod reports;
 pub mod rooms;
 pub mod search;
 pub mod shared_rooms;
-mod sleep;
 pub mod spaces;
 pub mod start;
 mod supervisor;
@@ -177,6 +175,8 @@ impl NodeHandle {
         let receipts = receipts::Receipts::new(core.clone());
         let timeline = timeline::Timeline::new(core.clone());
         let sync = sync::Sync::new(core.clone(), typing.clone(), push.clone(), presence.clone());
+        let outbox =
+            outbox::Outbox::new(core.clone(), peers.clone(), (typing.clone(), presence.clone()), rooms.clone());
         let spaces = spaces::Spaces::new(core.clone(), memberships.clone(), peers.clone());
         let parts = federation::Parts {
             links: links.clone(),
@@ -208,8 +208,8 @@ impl NodeHandle {
             receipts,
             memberships,
             inbox,
-            outbox: outbox::Outbox::new(core.clone(), peers.clone(), (typing.clone(), presence.clone()), rooms.clone()),
-            mail: mail::Mail::new(core.clone(), links.clone(), peers.clone()),
+            mail: mail::Mail::new(core.clone(), links.clone(), peers.clone(), outbox.clone()),
+            outbox,
             peers,
             links,
             delayed: delayed::Delayed::new(core.clone(), rooms.clone()),

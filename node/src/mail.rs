@@ -28,6 +28,7 @@ use crate::{
     Core, Error,
     federation::INTRO_PATH,
     links::Links,
+    outbox::Outbox,
     peers::{self, Peers, take_answer},
 };
 
@@ -37,6 +38,7 @@ pub struct Mail {
     core: Core,
     links: Links,
     peers: Peers,
+    outbox: Outbox,
 }
 
 /// Items that are looked at in one go.
@@ -75,9 +77,9 @@ enum Done {
 }
 
 impl Mail {
-    /// The service over links.
-    pub fn new(core: Core, links: Links, peers: Peers) -> Self {
-        Self { core, links, peers }
+    /// The service over links; refused invites are taken back by the outbox.
+    pub fn new(core: Core, links: Links, peers: Peers, outbox: Outbox) -> Self {
+        Self { core, links, peers, outbox }
     }
 
     /// Works off what comes, until told to stop.
@@ -227,9 +229,10 @@ impl Mail {
         }
     }
 
-    /// What a peer says to a question of ours; to what was not asked nobody listens, as to the answers to invites.
+    /// What a peer says to a question or an invite of ours; to what was not asked nobody listens.
     async fn response(&self, mail: &MailIn, answer: item::Response) -> Result<Done, Error> {
         let Some(server) = server_of(self.core.snapshot()?.view(), &mail.peer)? else { return Ok(Done::Later) };
+        self.outbox.invite_answered(&server, answer.id, (answer.status, &answer.body)).await?;
         let (teller, now_ms) = (server.clone(), self.core.clock().now_ms());
         let write = move |(), txn: &mut WriteTxn<'_>| take_answer(txn, &server, &answer, now_ms);
         let (target, _) = self.core.write(job(|_| Ok::<_, Error>(()), write)).await?;

@@ -27,6 +27,7 @@ mod batch;
 mod classic;
 mod deliver;
 mod post;
+mod refused;
 pub mod schedule;
 
 use absence::Absences;
@@ -42,6 +43,7 @@ pub struct Outbox {
     presence: Presence,
     rooms: Rooms,
     absences: Absences,
+    refusals: refused::Refusals,
 }
 
 /// How long a peer may take to stage a transaction.
@@ -64,7 +66,8 @@ impl Outbox {
     /// The service over peers, over what is of the moment (who types here, who is there), and over rooms, in which refused
     /// invites are taken back.
     pub fn new(core: Core, peers: Peers, (typing, presence): (Typing, Presence), rooms: Rooms) -> Self {
-        Self { core, peers, typing, presence, rooms, absences: Absences::default() }
+        let (absences, refusals) = (Absences::default(), refused::Refusals::default());
+        Self { core, peers, typing, presence, rooms, absences, refusals }
     }
 
     /// Delivers until told to stop. A delivery that is cut off is repeated after the next start.
@@ -72,9 +75,9 @@ impl Outbox {
     /// # Errors
     /// Storage errors.
     pub async fn pump(&self, stop: CancellationToken) -> Result<(), Error> {
+        self.owe_set_aside().await?;
         let mut commits = self.core.notifier().positions();
         let mut link_ups = self.peers.link_ups();
-        let mut woken = self.peers.woken();
         let mut schedule = match &self.core.config().classic {
             Some(classic) => Schedule::new(u64::try_from(classic.longest_wait.as_millis()).unwrap_or(u64::MAX)),
             None => Schedule::default(),
@@ -107,8 +110,6 @@ impl Outbox {
                         schedule.handle(InEvent::LinkUp(server), now_ms, 0);
                     }
                 }
-                // The sender lives as long as the peers that this service holds.
-                _ = woken.changed() => schedule.handle(InEvent::Woken, now_ms, 0),
                 lost = forgotten.recv() => {
                     // What is not under way over mailboxes is offered again.
                     match lost {
@@ -171,13 +172,17 @@ impl Outbox {
         if self.peers.mail_room(server).is_some() && !self.peers.is_there(server, SHORT_TRY).await {
             return Ok(Delivery::Failed);
         }
-        let Some(batch) = self.next_batch(server)? else { return Ok(Delivery::Nothing) };
+        let Some(batch) = self.next_batch(server)? else {
+            return Ok(if self.passed_over(server) { Delivery::Failed } else { Delivery::Nothing });
+        };
         match self.send(server, &batch).await {
             Ok(()) => {
                 self.absences.ended(server);
-                self.forget(server, batch).await?;
+                let aside = self.taken(server);
+                self.forget(server, batch, aside).await?;
                 Ok(Delivery::Done)
             }
+            Err(error) if refused::is_about_content(&error) => self.refused(server, batch, &error).await,
             Err(error) => {
                 tracing::debug!(%error, "a delivery failed and is repeated later");
                 if matches!(error, PeerError::Classic(_)) {

@@ -68,8 +68,6 @@ tables! {
     EXTREMITIES: (RoomShort, EventShort) => ();
     /// Backward extremities: events that are referred to and not here, with the depth of who refers.
     BACKWARD: (RoomShort, OwnedEventId) => u64;
-    /// Gaps in the middle of a timeline: (room, position of the event before which history is missing).
-    GAPS: (RoomShort, i64) => Gap;
     /// Which events of the timeline follow an event that came later than they or is missing:
     /// (room, earlier event, later event). Where events come in order nothing is written here.
     SUCCESSORS: (RoomShort, OwnedEventId, EventShort) => ();
@@ -95,9 +93,13 @@ tables! {
     INVITE_SNAPSHOTS: (OwnedUserId, OwnedRoomId) => InviteSnapshot;
     /// Rooms that we entered by one server's description, until a second one names the same state.
     UNCONFIRMED: RoomShort => Unconfirmed;
+    /// Rooms that we joined with a part of their state, until the rest is here.
+    PARTIAL: RoomShort => Partial;
+    /// The position at which the state of such a room was whole.
+    WHOLE: RoomShort => u64;
     /// Joined and invited members of a room.
     ROOM_COUNTS: RoomShort => RoomCounts;
-    /// Servers in a room with the number of their joined members.
+    /// Servers in a room with the number of their joined members. In a partial room 0: the server that described it says so.
     ROOM_SERVERS: (RoomShort, OwnedServerName) => u64;
     /// Aliases made here.
     ALIASES: OwnedRoomAliasId => Alias;
@@ -138,10 +140,6 @@ tables! {
     DIRECTORY_NAMES: OwnedUserId => String;
     /// The words by which they are found: `word user_id`, the word in lower case.
     DIRECTORY_WORDS: String => OwnedUserId;
-    /// E-mail addresses and phone numbers of local users: (user, medium, address).
-    THREEPIDS: (OwnedUserId, String, String) => Threepid;
-    /// Whose those are by which an account can be entered: (medium, address).
-    THREEPID_OWNERS: (String, String) => OwnedUserId;
     /// Sync filters: (user, filter id) to the filter as JSON.
     FILTERS: (OwnedUserId, String) => String;
     /// Connections of sliding sync: (user, device, connection id).
@@ -230,8 +228,6 @@ tables! {
     NAMED_NODES: OwnedServerName => NamedNode;
     /// Names in the DNS to the nodes that have proven to speak for them.
     NODE_NAMES: OwnedServerName => OwnedServerName;
-    /// Soft-failed events that were passed on: (room, server of their senders).
-    PASSED_ON: (RoomShort, OwnedServerName) => PassedOn;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
     /// How many rows of the inbox are of a peer.
@@ -240,8 +236,12 @@ tables! {
     INBOX_TXNS: (OwnedServerName, String) => u64;
     /// Items out of mailboxes that are not worked off yet, in the order of their commits.
     MAIL_IN: u64 => MailIn;
+    /// Invites that a peer has taken out of its mailbox and not answered yet: (peer, position in the outbox).
+    MAIL_INVITES: (OwnedServerName, u64) => EventShort;
     /// Questions of ours that travel over mailboxes: (peer, position), which is also where the outbox owes them.
     MAIL_ASKED: (OwnedServerName, u64) => MailAsked;
     /// What is owed to each destination: (destination, position).
     OUTBOX: (OwnedServerName, u64) => OutboxItem;
+    /// What a destination refuses for what it is, until the next start: (destination, position in the outbox).
+    SET_ASIDE: (OwnedServerName, u64) => SetAside;
 }

@@ -31,7 +31,10 @@ impl Fixture {
                 drop(reply.send(Response::new(Bytes::from_static(b"{}"))));
             }
         });
-        let mail = Mail::new(core.clone(), links.clone(), Peers::new(core.clone(), links));
+        let peers = Peers::new(core.clone(), links.clone());
+        let moments = (crate::typing::Typing::new(core.clone()), crate::presence::Presence::new(core.clone()));
+        let outbox = Outbox::new(core.clone(), peers.clone(), moments, crate::rooms::Rooms::new(core.clone()));
+        let mail = Mail::new(core.clone(), links, peers, outbox);
         let peer = IdentityKey::from_seed(&[7; 32]).name();
         Self { core, mail, peer: OwnedServerName::try_from(peer.as_str()).unwrap(), seen }
     }

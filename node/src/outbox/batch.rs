@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use data_encoding::BASE32_NOPAD;
 use millpond_store::{
     View,
-    rows::{EventMeta, EventRow, EventShort, OutboxItem, RoomShort},
+    rows::{EventRow, EventShort, OutboxItem, RoomShort},
     tables,
 };
 use ruma::{OwnedServerName, ServerName};
@@ -62,6 +62,18 @@ pub(super) struct Transaction {
     pub(super) moments: (TypingEdus, PresenceEdus),
 }
 
+impl Transaction {
+    /// How many PDUs and EDUs it has.
+    pub(super) fn items(&self) -> usize {
+        self.pdus.len() + self.rest.edus.len()
+    }
+
+    /// Those of its EDUs that are chosen by cursor and must not be lost.
+    pub(super) fn kept_edus(&self) -> Vec<String> {
+        self.devices.edus.iter().chain(&self.receipts.edus).cloned().collect()
+    }
+}
+
 /// The transaction but for its PDUs.
 #[derive(Serialize)]
 pub(super) struct Rest {
@@ -99,10 +111,13 @@ impl Outbox {
             Route::Link => pack_edus(view, server, MAX_PACKS)?,
             Route::Classic => PackEdus::default(),
         };
-        let first = match route == Route::Classic && self.absences.is_long(server, self.core.clock().now_ms()) {
-            true => newest_of_rooms(view, server, MAX_PDUS)?,
-            false => Vec::new(),
-        };
+        let bounds = self.refusals.bounds(server);
+        let narrow = bounds.most < MAX_PDUS + MAX_EDUS;
+        let first =
+            match !narrow && route == Route::Classic && self.absences.is_long(server, self.core.clock().now_ms()) {
+                true => newest_of_rooms(view, server, MAX_PDUS)?,
+                false => Vec::new(),
+            };
         for (position, event) in &first {
             let row = rooms::rows::event(view, *event)?;
             let room = rooms::rows::room_row(view, row.meta.room)?;
@@ -120,6 +135,12 @@ impl Outbox {
             if !first.is_empty() {
                 break;
             }
+            if bounds.passed.contains(&position) {
+                continue;
+            }
+            if narrow && pdus.len() + edus.len() >= bounds.most {
+                break;
+            }
             match item {
                 OutboxItem::Invite(event) if positions.is_empty() && packs.edus.is_empty() => {
                     return Ok(Some(Batch::Invite { position, event }));
@@ -134,7 +155,7 @@ impl Outbox {
                     let row = rooms::rows::event(view, event)?;
                     let room = rooms::rows::room_row(view, row.meta.room)?;
                     if route == Route::Link {
-                        via.push(served_in(view, event, &row.meta, &mut served)?);
+                        via.push(served_in(view, row.meta.room, row.meta.position, &mut served)?);
                     }
                     bytes += row.json.len();
                     pdus.push(AnyPdu::of(&room, raw(row)?));
@@ -146,8 +167,14 @@ impl Outbox {
             }
             positions.push(position);
         }
-        let devices = device_list_edus(view, server, route, MAX_EDUS - edus.len())?;
-        let room = MAX_EDUS.saturating_sub(edus.len() + devices.edus.len());
+        // After a refusal what is chosen by cursor goes by itself, so that it can be told which item it was about.
+        let room = match narrow {
+            true if !positions.is_empty() => 0,
+            true => bounds.most.min(MAX_EDUS).saturating_sub(edus.len()),
+            false => MAX_EDUS - edus.len(),
+        };
+        let devices = device_list_edus(view, server, route, room)?;
+        let room = room.saturating_sub(devices.edus.len());
         let receipts = receipt_edus(view, self.core.identity(), server, route, room)?;
         let typing = self.typing.edus(view, server, route, room.saturating_sub(receipts.edus.len()))?;
         let room = room.saturating_sub(receipts.edus.len() + typing.edus.len());
@@ -183,16 +210,15 @@ pub(super) type Linked = Vec<(OwnedServerName, u64)>;
 /// The servers of a room that we serve ourselves, us included: who was linked when the event was written has it owed.
 pub(super) fn served_in(
     view: View<'_>,
-    event: EventShort,
-    meta: &EventMeta,
+    room: RoomShort,
+    position: Option<i64>,
     known: &mut BTreeMap<RoomShort, Linked>,
 ) -> Result<BTreeSet<OwnedServerName>, Error> {
-    let linked = match known.entry(meta.room) {
+    let linked = match known.entry(room) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(place) => place.insert(linked_in(view, meta.room)?),
+        Entry::Vacant(place) => place.insert(linked_in(view, room)?),
     };
-    // One that was soft-failed has no place in the timeline; it was numbered when it came.
-    let written = meta.position.map_or(event.0, |position| u64::try_from(position).unwrap_or_default());
+    let written = position.and_then(|position| u64::try_from(position).ok()).unwrap_or_default();
     Ok(linked.iter().filter(|(_, since)| *since <= written).map(|(server, _)| server.clone()).collect())
 }
 

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::Request;
-use millpond_store::{View, job, rows::EventShort, tables};
+use millpond_store::{
+    View, job,
+    rows::{EventShort, OutboxItem, SetAside},
+    tables,
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, ServerName,
     api::federation::membership::{RawStrippedState, create_invite},
@@ -15,6 +19,7 @@ use serde_json::value::RawValue;
 use super::{
     Outbox, PATIENCE,
     batch::{Batch, Transaction},
+    refused::set_aside,
 };
 use crate::{
     Error,
@@ -61,6 +66,8 @@ struct Standing {
 
 /// How long after an invite its refusal for want of our keys is not the last word.
 const PATIENCE_FOR_KEYS_MS: u64 = 3_600_000;
+/// Bytes of what a server says to an invite that are shown in the room.
+const MAX_SAID: usize = 512;
 /// Users here in whose name an invite is tried to be taken back.
 const MAX_TRIED: usize = 20;
 
@@ -98,6 +105,46 @@ impl Outbox {
             }
             other => other,
         }
+    }
+
+    /// A server has answered an invite that went over mailboxes. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn invite_answered(
+        &self,
+        server: &ServerName,
+        id: u64,
+        answer: (u16, &[u8]),
+    ) -> Result<(), Error> {
+        let invite = {
+            let snapshot = self.core.snapshot()?;
+            let view = snapshot.view();
+            match (view.get(tables::MAIL_INVITES, (server, id))?, view.get(tables::OUTBOX, (server, id))?) {
+                (Some(event), _) | (None, Some(OutboxItem::Invite(event))) => event,
+                _ => return Ok(()),
+            }
+        };
+        let (status, body) = answer;
+        if self.is_final(status, invite) {
+            #[derive(serde::Deserialize)]
+            struct Body {
+                error: String,
+            }
+            let said = serde_json::from_slice::<Body>(body).map(|body| body.error).unwrap_or_default();
+            let shown = said.get(..said.floor_char_boundary(MAX_SAID)).unwrap_or_default();
+            self.take_back(invite, server, shown).await?;
+        }
+        let server = server.to_owned();
+        let forget = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| {
+                txn.remove(tables::MAIL_INVITES, (&*server, id))?;
+                txn.remove(tables::OUTBOX, (&*server, id)).map(drop)
+            },
+        );
+        self.core.write(forget).await?;
+        Ok(())
     }
 
     /// Whether a refusal of an invite stands. A server that cannot get our keys says 401, and may get them later.
@@ -187,7 +234,12 @@ impl Outbox {
     }
 
     /// Removes the rows of a batch that the peer has staged, in one commit.
-    pub(super) async fn forget(&self, server: &ServerName, batch: Batch) -> Result<(), Error> {
+    pub(super) async fn forget(
+        &self,
+        server: &ServerName,
+        batch: Batch,
+        aside: Vec<(u64, SetAside)>,
+    ) -> Result<(), Error> {
         let (server, core) = (server.to_owned(), self.core.clone());
         let (positions, packs, devices, receipts) = match batch {
             Batch::Transaction(transaction) => {
@@ -205,6 +257,7 @@ impl Outbox {
                 for position in &positions {
                     txn.remove(tables::OUTBOX, (&*server, *position))?;
                 }
+                set_aside(txn, &server, &aside)?;
                 packs_delivered(txn, &server, &packs)?;
                 receipts_delivered(txn, core.identity(), &server, &receipts)?;
                 device_lists_delivered(txn, &server, &devices)

@@ -114,7 +114,7 @@ impl Outbox {
             items.push(match item {
                 OutboxItem::Pdu(event) => {
                     let row = rooms::rows::event(view, event)?;
-                    let via = served_in(view, event, &row.meta, &mut served)?;
+                    let via = served_in(view, row.meta.room, row.meta.position, &mut served)?;
                     let mut nodes = Vec::new();
                     for server in &via {
                         nodes.extend(node_of(view, server)?);
@@ -202,7 +202,12 @@ fn edu_item(edu: &str) -> Item {
 /// Storage errors.
 pub(crate) fn posted(txn: &mut WriteTxn<'_>, server: &ServerName, done: &[Handle]) -> Result<(), StoreError> {
     for Handle(handle) in done {
-        if txn.remove(tables::OUTBOX, (server, *handle))? {
+        if let Some(item) = txn.view().get(tables::OUTBOX, (server, *handle))? {
+            txn.remove(tables::OUTBOX, (server, *handle))?;
+            if let OutboxItem::Invite(event) = item {
+                // What its user's server says to it comes later.
+                txn.put(tables::MAIL_INVITES, (server, *handle), &event)?;
+            }
             continue;
         }
         let owed = txn.view().scan(tables::KEY_PACKS_OWED, (server,))?;

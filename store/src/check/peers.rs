@@ -36,6 +36,17 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             OutboxItem::Edu(_) | OutboxItem::Response(_) => {}
         }
     }
+    for row in view.scan(tables::SET_ASIDE, ())? {
+        let ((server, position), row) = row?;
+        let here = match row.item {
+            Some(OutboxItem::Pdu(event) | OutboxItem::Invite(event)) => view.contains(tables::EVENTS, event)?,
+            Some(_) => true,
+            None => false,
+        };
+        report.expect(here && !view.contains(tables::OUTBOX, (&*server, position))?, || {
+            format!("something is set aside for {server} at {position} that is owed to it, or is not there")
+        });
+    }
     mail(view, last, report)?;
     for row in view.scan(tables::KEY_DOCUMENTS, ())? {
         let (server, bytes) = row?;
@@ -81,6 +92,12 @@ fn mail(view: View<'_>, last: u64, report: &mut Report) -> Result<(), Error> {
         report.expect(node.is_ok(), || format!("mail at {position} is of {}, which is no node", item.peer));
         let parsed = millpond_mailbox::item::Item::parse(item.kind, item.body);
         report.expect(parsed.is_ok(), || format!("mail at {position} is no item"));
+    }
+    for row in view.scan(tables::MAIL_INVITES, ())? {
+        let ((server, position), event) = row?;
+        report.expect(view.contains(tables::EVENTS, event)?, || {
+            format!("{server} is to answer an invite at {position} that is not there")
+        });
     }
     for row in view.scan(tables::MAIL_ASKED, ())? {
         let ((server, position), asked) = row?;

@@ -19,13 +19,6 @@ pub struct Room {
     pub overlay: bool,
 }
 
-/// History that is missing in the middle of a timeline.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Gap {
-    /// What the event after the gap refers to and is not here; each is in `BACKWARD` as well.
-    pub missing: Vec<OwnedEventId>,
-}
-
 /// The newest end of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomHead {
@@ -204,15 +197,6 @@ pub struct StagedPdu {
     pub json: String,
 }
 
-/// How many soft-failed events were passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassedOn {
-    /// On which day: days since the epoch.
-    pub day: u64,
-    /// How many on that day.
-    pub count: u64,
-}
-
 /// Something owed to a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum OutboxItem {
@@ -228,9 +212,21 @@ pub enum OutboxItem {
     Question,
 }
 
+/// Something that a destination refused for what it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetAside {
+    /// What it was owed.
+    pub item: Option<OutboxItem>,
+    /// The HTTP status of its last refusal.
+    pub status: u16,
+    /// And what it said.
+    pub said: String,
+    /// When it was set aside, in milliseconds since the epoch.
+    pub at_ms: u64,
+}
+
 cbor_value!(
     Room,
-    Gap,
     StateKeyName,
     StateChange,
     ParkedPdu,
@@ -242,9 +238,9 @@ cbor_value!(
     EarlyReceipt,
     Peer,
     StagedPdu,
-    PassedOn,
     ReceiptKey,
     AccountData,
     AccountDataKey,
     OutboxItem,
+    SetAside,
 );

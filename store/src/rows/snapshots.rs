@@ -1,4 +1,5 @@
-//! Snapshot invites: rooms that can be entered while everybody in them sleeps.
+//! Rooms by the word of one server: snapshot invites, with which rooms can be entered while everybody in them sleeps, and
+//! joins with a part of the state.
 
 use ruma::{OwnedEventId, OwnedServerName};
 use serde::{Deserialize, Serialize};
@@ -27,4 +28,17 @@ pub struct Unconfirmed {
     pub from: OwnedServerName,
 }
 
-cbor_value!(InviteSnapshot, Unconfirmed);
+/// A room that we joined with a state from which members were left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// Our join, before which the state is to be completed.
+    pub join: OwnedEventId,
+    /// Our server, which is in the room for as long as it has members there.
+    pub us: OwnedServerName,
+    /// Who described the room.
+    pub from: OwnedServerName,
+    /// When, in milliseconds since the epoch.
+    pub since_ms: u64,
+}
+
+cbor_value!(InviteSnapshot, Unconfirmed, Partial);

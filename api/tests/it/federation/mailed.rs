@@ -206,3 +206,30 @@ fn after_the_restore_of_an_old_backup_the_link_comes_back_by_itself() {
 fn server(asleep: &Asleep) -> ruma::OwnedServerName {
     asleep.node.core.identity().server_name().to_owned()
 }
+
+#[test]
+fn an_invite_that_is_refused_over_a_mailbox_is_taken_back_with_the_reason() {
+    roomy(async || {
+        let net = Net::with_hosts(2).await;
+        let (a, b) = net.mailed_pair().await;
+        let alice = a.user("alice").await;
+        let (at_a, at_b) = (a.server(), b.server());
+        let b = b.sleep().await;
+        let room = a.room(&alice, json!({ "preset": "private_chat" })).await;
+        let nobody = format!("@nobody:{at_b}");
+        let path = format!("/_matrix/client/v3/rooms/{}/invite", encoded(&room));
+        a.ok(a.post(&alice, path, json!({ "user_id": nobody }))).await;
+        let a = a.post_and_sleep(&at_b).await;
+        let _b = turn(&net, b, &at_a).await;
+        let a = net.wake(a).await;
+        let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encoded(&room), encoded(&nobody));
+        until("the invite is taken back", async || {
+            let (_, shown) = a.get(&alice, &member).await;
+            let why = shown["reason"].as_str().unwrap_or_default();
+            shown["membership"] == "leave" && why.contains("refused the invite") && why.contains("not a user")
+        })
+        .await;
+        let waits = async || a.node.core.snapshot().unwrap().view().any(tables::MAIL_INVITES, ()).unwrap();
+        until("nothing of it waits", async || !waits().await).await;
+    });
+}
