@@ -12,7 +12,6 @@ mod password;
 mod refresh;
 mod removal;
 mod shared_secret;
-mod threepids;
 mod token;
 mod uiaa;
 
@@ -26,13 +25,11 @@ pub use self::{
     moderation::Mark,
     refresh::{ACCESS_TOKEN_LIFETIME, Refreshed},
     shared_secret::SharedSecretRegistration,
-    threepids::{Address, Purpose, Sent, TokenRequest, Validated},
     token::Sender,
     uiaa::Asked,
 };
 use self::{
-    limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, threepids::Validations,
-    token::TokenCache, uiaa::Sessions,
+    limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, token::TokenCache, uiaa::Sessions,
 };
 use crate::{Core, rooms::Rooms};
 
@@ -48,7 +45,6 @@ struct Inner {
     limits: Limits,
     uiaa: Sessions,
     login_tokens: LoginTokens,
-    validations: Validations,
     nonces: Nonces,
     polls: oauth::Polls,
 }
@@ -65,7 +61,6 @@ impl Accounts {
             limits,
             uiaa: Sessions::default(),
             login_tokens: LoginTokens::default(),
-            validations: Validations::default(),
             nonces: Nonces::default(),
             polls: oauth::Polls::default(),
         }))

@@ -23,6 +23,8 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 mod address;
 mod by_tor;
+#[cfg(feature = "deliberate-leak")]
+mod leak;
 mod names;
 
 pub use self::{

@@ -24,7 +24,7 @@ use crate::{
     presence::Presence,
     profile::Profiles,
     receipts::Receipts,
-    rooms::{current, rows},
+    rooms::{current, rows, whole::is_partial},
     typing::Typing,
 };
 
@@ -161,6 +161,19 @@ impl Federation {
             return Err(unknown());
         }
         origin.check_door(room.overlay)?;
+        Ok((short, room))
+    }
+
+    /// The same where answering takes the room's whole state. Of a room that was just joined its members may be missing here:
+    /// then another server can tell, and this one later.
+    fn whole(&self, view: View<'_>, origin: &Origin, room_id: &RoomId) -> Result<(RoomShort, Room), Error> {
+        let (short, room) = self.resident(view, origin, room_id)?;
+        if is_partial(view, short)? {
+            // 404 has who asks turn to another server of the room; after 5xx servers leave this one alone for a while.
+            return Err(Error::not_found(
+                "this server has just joined that room and does not know its members yet: ask another one, or later",
+            ));
+        }
         Ok((short, room))
     }
 }

@@ -24,6 +24,7 @@ use crate::{Core, Error, peers::Peers};
 
 mod append;
 mod backfill;
+mod complete;
 mod confirm;
 mod fetch;
 mod frontiers;
@@ -31,10 +32,12 @@ mod gaps;
 mod held;
 mod judge;
 mod parked;
+mod recommended;
 
+pub(crate) use complete::Entered;
 pub(crate) use fetch::known_pdu;
 pub use frontiers::{Exchange, FRONTIERS_PATH};
-pub use {held::Held, parked::MAX_PARKED};
+pub use {complete::Completion, held::Held, parked::MAX_PARKED};
 
 /// The inbox. Cloning is cheap.
 #[derive(Clone)]
@@ -45,6 +48,7 @@ pub struct Inbox {
     gaps: gaps::Gaps,
     backfilling: Arc<tokio::sync::Mutex<()>>,
     described: Arc<tokio::sync::Notify>,
+    completing: complete::Completing,
 }
 
 /// The body of `PUT /_matrix/federation/v1/send/{txnId}`, with the servers that each PDU's sender serves itself.
@@ -90,6 +94,7 @@ impl Inbox {
             gaps: gaps::Gaps::default(),
             backfilling: Arc::default(),
             described: Arc::default(),
+            completing: complete::Completing::default(),
             core,
             peers,
         }

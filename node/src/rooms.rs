@@ -23,8 +23,10 @@ pub mod rows;
 mod send;
 pub(crate) mod stripped;
 mod upgrade;
+pub(crate) mod whole;
 
 pub use endorse::Endorser;
+pub(crate) use endorse::policy_server;
 pub use membership::Action;
 pub(crate) use membership::profile as profile_content;
 pub(crate) use send::redacts;

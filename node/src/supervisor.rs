@@ -32,6 +32,8 @@ impl NodeHandle {
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("inbox", node.inbox.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("partial rooms", node.inbox.complete_rooms(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("outbox", node.outbox.pump(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move {
@@ -65,8 +67,6 @@ impl NodeHandle {
         loops.spawn(async move { ("pushers", node.pushers.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("delayed events", node.delayed.work(token).await) });
-        let (node, token) = (self.clone(), stop.clone());
-        loops.spawn(async move { ("clocks", node.watch_clocks(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }

@@ -1,7 +1,6 @@
 //! Reading rooms: events in the client's form, who may see them, pages of history, state, members, relations.
 
 pub(crate) mod bundle;
-pub(crate) mod gaps;
 mod history;
 pub(crate) mod nearest;
 pub(crate) mod reader;
@@ -31,9 +30,9 @@ use crate::{Core, Error};
 
 /// What asks other servers for history that is not here.
 pub trait Backfill: Send + Sync {
-    /// Brings in some events that come right before the event at position `gap`, or before the oldest that are here. Returns
-    /// when they are stored, or when nobody has them. Dropping the future is safe.
-    fn backfill<'a>(&'a self, room_id: &'a RoomId, gap: Option<i64>, limit: usize) -> BoxFuture<'a, Result<(), Error>>;
+    /// Brings in some events before the oldest that are here. Returns when they are stored, or when nobody has them.
+    /// Dropping the future is safe.
+    fn backfill<'a>(&'a self, room_id: &'a RoomId, limit: usize) -> BoxFuture<'a, Result<(), Error>>;
 }
 
 /// Reads of rooms. Cloning is cheap.
@@ -53,6 +52,14 @@ impl Timeline {
     /// Gives the way to older history. Until then a room's history ends where ours does; a second call changes nothing.
     pub fn connect(&self, backfill: Arc<dyn Backfill>) {
         let _ = self.backfill.set(backfill);
+    }
+
+    /// Waits until every member of a room is known here: at once, but for a room that was just joined.
+    ///
+    /// # Errors
+    /// 504 when that takes too long; storage errors. Dropping the future is safe.
+    pub async fn until_whole(&self, room_id: &RoomId) -> Result<(), Error> {
+        crate::rooms::whole::until_whole(&self.core, room_id).await
     }
 
     /// Gives the way to ask others for the event of a time; a second call changes nothing.

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Millpond with a DNS name and Synapse, over HTTPS: everything that rooms do across servers, both ways and in room versions 10, 11 and 12. E2EE with
-matrix-nio. Without arguments all steps; or the names of some: members talk directory history media encrypted both restart partition."""
-import asyncio, os, sys, time, uuid
+matrix-nio. Without arguments all steps; or the names of some: members talk directory history media encrypted in_part both restart partition."""
+import asyncio, concurrent.futures, os, sys, time, uuid
 
 from classic_nodes import CLIENT, ClassicRun, User, download, upload
 from millpond_node import Failed, link, quote, until
 
 VERSIONS = ("10", "11", "12")
 PASSWORD = "synapse-" + uuid.uuid4().hex
+MEMBERS = int(os.environ.get("SYNAPSE_MEMBERS", "60"))
 SILENCE_S = float(os.environ.get("SYNAPSE_SILENCE_S", "20"))
 
 
@@ -250,6 +251,32 @@ def both(run, here, there):
     ok("an overlay room with a key-named node and a classic room with Synapse on one node")
 
 
+def in_part(here, there):
+    """A room of Synapse with many members: it is in use at once, its members come behind, also when the node is killed in between."""
+    a, b = fresh(there, "ann"), fresh(here, "ben")
+    room = a.create(room_version="12", preset="public_chat", name="many")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        crowd = list(pool.map(lambda n: fresh(there, f"m{n}"), range(MEMBERS)))
+        list(pool.map(lambda user: user.must("POST", f"{CLIENT}/join/{quote(room)}", {}), crowd))
+    b.join(room, there.name)
+    here.kill()
+    crowd[7].say(room, "did you see that?")
+    here.start()
+    b.say(room, "I am here")
+    b.reads(room, "did you see that?", 60)
+    a.reads(room, "I am here", 60)
+    until("every member is there", lambda: len(members_of(b, room)) == MEMBERS + 2, 60, 0.2)
+    same_state([a, b], room)
+    if "being fetched" in here.cli("status"):
+        raise Failed("the room is whole and is shown as being joined")
+    ok(f"a room of {MEMBERS + 2} members joined in part, with kill -9 in between")
+
+
+def members_of(user, room):
+    status, answer = user.call("GET", user.in_room(room, "/joined_members"))
+    return answer["joined"] if status == 200 else []
+
+
 def partition(run, here, there):
     """Three servers, each alone for a while: power levels against bans. All three must agree afterwards."""
     third = run.millpond("third")
@@ -303,15 +330,18 @@ STEPS = (members, talk, directory, history, media, encrypted)
 
 
 def main(names):
-    known = {step.__name__ for step in STEPS} | {"both", "restart", "partition"}
+    known = {step.__name__ for step in STEPS} | {"in_part", "both", "restart", "partition"}
     if unknown := set(names) - known:
         sys.exit(f"unknown steps {sorted(unknown)}: {' '.join(sorted(known))}")
+    os.environ["SYNAPSE_BCRYPT"] = "4"  # accounts for a moment
     with ClassicRun() as run:
         millpond, synapse = run.millpond(), run.synapse()
         for step in STEPS:
             if not names or step.__name__ in names:
                 step(millpond, synapse)
                 step(synapse, millpond)
+        if not names or "in_part" in names:
+            in_part(millpond, synapse)
         if not names or "both" in names:
             both(run, millpond, synapse)
         if not names or "restart" in names:

@@ -22,12 +22,31 @@ async fn status(node: &NodeHandle) -> Result<Value, Error> {
             shown
         })
         .collect();
+    let refused: Vec<Value> = node
+        .outbox
+        .set_aside()?
+        .into_iter()
+        .map(|(server, (count, status, said))| json!({ "server": server, "count": count, "status": status, "said": said }))
+        .collect();
+    let joining: Vec<Value> = node
+        .inbox
+        .completions()?
+        .iter()
+        .map(|room| {
+            json!({
+                "room_id": room.room_id, "since_ms": room.since_ms, "asked": room.asked,
+                "events": room.events.0, "of": room.events.1, "failed": room.failed,
+            })
+        })
+        .collect();
     let tor = node.links.tor().map(|tor| json!({ "state": tor.state.word(), "percent": tor.percent, "why": tor.why }));
     Ok(json!({
         "server_name": node.core.identity().server_name(),
         "version": env!("CARGO_PKG_VERSION"),
         "accounts": node.accounts.list()?.len(),
         "rooms": rooms,
+        "joining": joining,
+        "refused": refused,
         "contacts": contacts,
         "tor": tor,
         "mailboxes": node.links.mailboxes().await?.iter().map(mailboxes::shown).collect::<Vec<_>>(),

@@ -5,10 +5,13 @@ mod doors;
 mod egress;
 mod evil;
 mod hostile;
-mod named;
+pub mod named;
+mod partial;
 mod policy;
 mod policy_lists;
-mod tls;
+mod recommended;
+mod refused;
+pub mod tls;
 
 use std::collections::BTreeMap;
 

@@ -8,6 +8,5 @@ mod hostile;
 mod mailed;
 mod people;
 mod rooms;
-mod soft_failed;
 mod spaces;
 mod three;

@@ -39,6 +39,5 @@ mod serve;
 mod sliding;
 mod sync;
 mod third_party;
-mod threepids;
 mod user_data;
 mod user_directory;

@@ -4,7 +4,6 @@ mod account;
 mod code;
 mod create;
 mod device;
-mod sso;
 mod world;
 
 use serde_json::json;

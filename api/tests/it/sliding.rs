@@ -1,6 +1,5 @@
 //! Simplified sliding sync (MSC4186).
 
-mod changes;
 mod extensions;
 mod filters;
 mod rooms;

@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
+    classic::{named::named, tls::Authority},
     encryption::{key_pair, public},
     harness::{TestNode, TestUser},
+    nodes::{Net, until},
     room::{escape, path},
 };
 
@@ -52,8 +54,8 @@ async fn public_key(State(it): State<Identity>) -> String {
     json!({ "public_key": key }).to_string()
 }
 
-/// An identity server, and a node that is told of it.
-async fn with_identity_server() -> (TestNode, Identity) {
+/// An identity server, and its host.
+async fn identity_server() -> (String, Identity) {
     let it = Identity::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -69,6 +71,12 @@ async fn with_identity_server() -> (TestNode, Identity) {
         .route("/valid", get(async || json!({ "valid": true }).to_string()))
         .with_state(it.clone());
     tokio::spawn(async { axum::serve(listener, routes).await.unwrap() });
+    (host, it)
+}
+
+/// An identity server, and a node that is told of it.
+async fn with_identity_server() -> (TestNode, Identity) {
+    let (host, it) = identity_server().await;
     let node = TestNode::with(|config| {
         config.identity_server = Some(format!("http://{host}"));
         config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
@@ -178,4 +186,35 @@ async fn an_address_that_was_bound_brings_the_invites_that_wait_for_it() {
     let (status, answer) = told(bob.id.as_str(), &proof(&bob, &key)).await;
     assert_eq!((status, answer), (StatusCode::OK, json!({})));
     assert_eq!(node.ok(node.get(&alice, &member)).await["membership"], "invite");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_for_a_user_of_another_server_is_turned_into_an_invite_where_the_invite_was_made() {
+    let (host, it) = identity_server().await;
+    let (net, authority) = (Net::default(), Authority::new());
+    let place = authority.place().await;
+    let name = place.name.clone();
+    let configure = |config: &mut millpond_node::config::Config| {
+        authority.named(config, &name);
+        config.identity_server = Some(format!("http://{host}"));
+    };
+    let far = net.node_with(configure, vec![place.door()]).await;
+    let here = named(&net, &authority).await;
+    let (alice, bob, eve) = (far.user("alice").await, here.user("bob").await, here.user("eve").await);
+    let (key, other) = (key_pair("0"), key_pair("0"));
+    *it.key.lock().unwrap() = public(&key);
+    let room = far.room(&alice, json!({ "preset": "private_chat" })).await;
+    far.ok(far.post(&alice, path(&room, "invite"), ask(&it))).await;
+
+    // A proof by another key, or for somebody else, is refused by the server that made the invite.
+    let join = format!("/_matrix/client/v3/join/{}?via={}", escape(&room), escape(far.server().as_str()));
+    here.fails(here.post(&bob, &join, signed(&alice, &proof(&bob, &other))), 403, "M_FORBIDDEN").await;
+    here.fails(here.post(&eve, &join, signed(&alice, &proof(&bob, &key))), 403, "M_FORBIDDEN").await;
+    here.ok(here.post(&bob, &join, signed(&alice, &proof(&bob, &key)))).await;
+    far.until_membership(&bob, &room, "join").await;
+    let token = path(&room, "state/m.room.third_party_invite/sometoken");
+    let both = async || here.get(&bob, &token).await.0 == StatusCode::OK;
+    until("the room is there", both).await;
+    far.say(&alice, &room, "welcome").await;
+    here.until_read(&bob, &room, "welcome").await;
 }

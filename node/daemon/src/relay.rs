@@ -15,12 +15,11 @@ use millpond_overlay::{
     transport::{
         Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
-        tor::OwnService,
     },
 };
 use millpond_store::HostDatabase;
 
-use crate::{logs, logs::say, obsolete, run::StopSignals};
+use crate::{logs, logs::say, run::StopSignals};
 use files::{Files, Keys};
 use settings::{Decided, Settings};
 
@@ -90,8 +89,7 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         let routes = millpond_node::tor::routes(&decided.tor, &decided.data_dir).context("setting up Tor")?;
         let (mut transports, mut name): (Vec<Box<dyn Transport>>, _) = (Vec::new(), None);
         if let Some(tor) = routes.tor().filter(|_| decided.tor.onion) {
-            // Whoever has a stamp must find it.
-            transports.push(Box::new(tor.peers(Some(OwnService { nickname: "mailboxes", restricted: false }))));
+            transports.push(Box::new(tor.peers(Some("mailboxes"))));
         }
         if !routes.is_tor_only() {
             let transport = direct(decided, &keys).context("setting up the network")?;
@@ -105,10 +103,7 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         for (address, name) in addresses.iter().filter(|address| address.is_ip()).zip(name.iter().cycle()) {
             say(&format!("Circuit relay: {address}/p2p/{name}"));
         }
-        let why = tokio::select! {
-            told = signals.told() => told.err(),
-            obsolete = obsolete::heard() => Some(obsolete),
-        };
+        signals.told().await?;
         tracing::info!("stopping");
         let stop = async {
             relay.stop().await;
@@ -116,8 +111,7 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
                 tor.stop().await;
             }
         };
-        let stopped = tokio::time::timeout(SHUTDOWN, stop).await;
-        why.map_or_else(|| stopped.context("the host did not end in time and was cut off"), Err)
+        tokio::time::timeout(SHUTDOWN, stop).await.context("the host did not end in time and was cut off")
     });
     runtime.shutdown_timeout(TAIL);
     outcome

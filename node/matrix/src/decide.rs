@@ -165,7 +165,7 @@ pub fn decide(
         return Ok(Verdict::Park(missing));
     }
     let before = match decision.state_before()? {
-        Ok(before) => before,
+        Ok(before) => decision.with_members(before)?,
         Err(sets) => return Ok(Verdict::Resolve(sets)),
     };
     decision.judge(before)
@@ -228,6 +228,29 @@ impl<R: RoomReader> Decision<'_, R> {
         }
     }
 
+    /// In a room whose states lack members, those among the auth events stand in for them (MSC3902: the state before the
+    /// event is what is known of it, resolved with the auth events). The room is judged anew when the rest is here.
+    fn with_members(&self, before: StateView) -> Result<StateView, ReadError> {
+        if !self.reader.is_partial()? {
+            return Ok(before);
+        }
+        let mut added = Vec::new();
+        for id in self.pdu.auth_events() {
+            let Some(pdu) = self.reader.pdu(id)?.filter(|pdu| !pdu.flags().rejected) else { continue };
+            let Some(key) = pdu.state_entry().filter(|(kind, _)| *kind == StateEventType::RoomMember) else { continue };
+            if before.entry(self.reader, &key)?.is_none() {
+                added.push((key, id.clone()));
+            }
+        }
+        if added.is_empty() {
+            return Ok(before);
+        }
+        let mut state = before.map(self.reader)?;
+        state.extend(added);
+        let near = before.group().or(self.reader.current_state()?);
+        Ok(StateView::Map { near, state: Arc::new(state) })
+    }
+
     fn follows_all_extremities(&self) -> Result<bool, ReadError> {
         let extremities = self.reader.extremities()?;
         let prev_events: BTreeSet<_> = self.pdu.prev_events().iter().collect();
@@ -254,9 +277,11 @@ impl<R: RoomReader> Decision<'_, R> {
         }
         // 6. Passes authorization rules based on the current state of the room, otherwise it is "soft failed".
         let current = self.reader.current_state()?;
+        // What is current is not known while members are missing: then nothing is soft-failed (MSC3902).
         if !self.given.entering
             && let Some(group) = current
             && before.group() != Some(group)
+            && !self.reader.is_partial()?
             && let Err(why) = authority.by_state(|(kind, key)| self.reader.current_entry(kind, key))?
         {
             return Ok(Verdict::SoftFail { why, placement });

@@ -72,21 +72,21 @@ pub fn accept_state(
     known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
 ) -> Result<AcceptedState, JoinError> {
     let state_ids: Vec<OwnedEventId> = answer.state.iter().map(|pdu| pdu.owned_event_id()).collect();
-    let mut left_out = Vec::new();
-    let mut pool: HashMap<OwnedEventId, CheckedPdu> = HashMap::new();
-    for pdu in answer.state.into_iter().chain(answer.auth_chain) {
-        if pdu.room_id() != room_id {
-            left_out.push(pdu.owned_event_id());
-            continue;
-        }
-        pool.entry(pdu.owned_event_id()).or_insert(pdu);
-    }
-    let mut judged = Judged { rules, known: &known, events: HashMap::new(), outliers: Vec::new() };
-    for id in auth_order(rules, &pool) {
-        if !judged.judge(&pool[&id]) {
-            left_out.push(id);
-        }
-    }
+    accept_ids(rules, room_id, state_ids, answer.state.into_iter().chain(answer.auth_chain), known)
+}
+
+/// As [`accept_state`], of a state that is named by ids; `events` are those of it and of its auth chain that were not here.
+///
+/// # Errors
+/// As [`accept_state`].
+pub fn accept_ids(
+    rules: &RoomRules,
+    room_id: &RoomId,
+    state_ids: Vec<OwnedEventId>,
+    events: impl IntoIterator<Item = CheckedPdu>,
+    known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<AcceptedState, JoinError> {
+    let (judged, mut left_out) = judge_all(rules, room_id, events, &known);
     let mut state = StateMap::new();
     for id in state_ids {
         let Some(pdu) = judged.get(&id).filter(|pdu| !pdu.flags().rejected) else { continue };
@@ -101,6 +101,17 @@ pub fn accept_state(
     Ok(AcceptedState { outliers: judged.outliers, state, left_out })
 }
 
+/// Judges events of an auth chain by theirs: those that are new and whose auth events are all here, each after its auth
+/// events. To be stored as outliers.
+pub fn accept_outliers(
+    rules: &RoomRules,
+    room_id: &RoomId,
+    events: impl IntoIterator<Item = CheckedPdu>,
+    known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Vec<Arc<Pdu>> {
+    judge_all(rules, room_id, events, &known).0.outliers
+}
+
 /// Checks the join that led to this state: by its auth events, then by the state. The caller appends it with the state
 /// as the one before it.
 ///
@@ -112,13 +123,68 @@ pub fn check_join(
     accepted: &AcceptedState,
     known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
 ) -> Result<(), JoinError> {
+    check(rules, join, accepted, known, false)
+}
+
+/// As [`check_join`], by a state from which members were left out: for those the auth events of the join stand in.
+///
+/// # Errors
+/// As [`check_join`].
+pub fn check_partial_join(
+    rules: &RoomRules,
+    join: &CheckedPdu,
+    accepted: &AcceptedState,
+    known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<(), JoinError> {
+    check(rules, join, accepted, known, true)
+}
+
+fn check(
+    rules: &RoomRules,
+    join: &CheckedPdu,
+    accepted: &AcceptedState,
+    known: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+    partial: bool,
+) -> Result<(), JoinError> {
     let by_id: HashMap<&EventId, &Arc<Pdu>> = accepted.outliers.iter().map(|pdu| (pdu.event_id(), pdu)).collect();
     let find = |id: &EventId| by_id.get(id).map(|pdu| (*pdu).clone()).or_else(|| known(id));
     by_auth_events(rules, join, find).map_err(JoinError::Refused)?;
     check_state_dependent_auth_rules(&rules.room.authorization, &**join.pdu(), |kind, key| {
-        accepted.state.get(&(kind.clone(), key.to_owned())).and_then(|id| find(id))
+        match accepted.state.get(&(kind.clone(), key.to_owned())) {
+            Some(id) => find(id),
+            None if partial && *kind == StateEventType::RoomMember => {
+                let mut auth_events = join.auth_events().iter().filter_map(|id| find(id));
+                auth_events.find(|event| event.is_state(&TimelineEventType::RoomMember, key))
+            }
+            None => None,
+        }
     })
     .map_err(JoinError::Refused)
+}
+
+/// Judges all events by their auth events; gives the ids of those of which nothing can be said.
+fn judge_all<'a, F: Fn(&EventId) -> Option<Arc<Pdu>>>(
+    rules: &'a RoomRules,
+    room_id: &RoomId,
+    events: impl IntoIterator<Item = CheckedPdu>,
+    known: &'a F,
+) -> (Judged<'a, F>, Vec<OwnedEventId>) {
+    let mut left_out = Vec::new();
+    let mut pool: HashMap<OwnedEventId, CheckedPdu> = HashMap::new();
+    for pdu in events {
+        if pdu.room_id() != room_id {
+            left_out.push(pdu.owned_event_id());
+            continue;
+        }
+        pool.entry(pdu.owned_event_id()).or_insert(pdu);
+    }
+    let mut judged = Judged { rules, known, events: HashMap::new(), outliers: Vec::new() };
+    for id in auth_order(rules, &pool) {
+        if !judged.judge(&pool[&id]) {
+            left_out.push(id);
+        }
+    }
+    (judged, left_out)
 }
 
 struct Judged<'a, F> {

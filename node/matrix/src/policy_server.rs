@@ -25,6 +25,12 @@ impl PolicyServer {
         &self.0.via
     }
 
+    /// Whether an event carries the server's signature, by the key that the room names.
+    pub fn has_endorsed(&self, rules: &RoomRules, pdu: &CheckedPdu) -> bool {
+        let object: Option<CanonicalJsonObject> = serde_json::from_str(pdu.json()).ok();
+        object.is_some_and(|object| verify_policy_server_signature(&self.0, &object, &rules.room).is_ok())
+    }
+
     /// The event with the server's signature added, if that holds.
     pub fn endorsed(&self, rules: &RoomRules, pdu: &CheckedPdu, signature: &str) -> Option<CheckedPdu> {
         let mut object: CanonicalJsonObject = serde_json::from_str(pdu.json()).ok()?;

@@ -78,6 +78,15 @@ pub trait RoomReader {
     /// When storage fails.
     fn has_successors(&self, id: &EventId) -> Result<bool, ReadError>;
 
+    /// Whether the states of this room lack members, because it was joined with a part of its state (server-server spec,
+    /// `omit_members` of `send_join`) and the rest is not here yet.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn is_partial(&self) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
     /// One entry of the current state; a store that keeps it as rows overrides this.
     ///
     /// # Errors

@@ -30,10 +30,17 @@ pub fn resettle(
     for (at, pdu) in events.iter().enumerate() {
         let before = match at {
             0 => before.clone(),
+            // It was placed by a peer's word on the state before it, which stands.
+            _ if is_bridged(reader, &states, pdu)? => {
+                if let Some(group) = reader.state_after(pdu.event_id())? {
+                    states.insert(pdu.owned_event_id(), reader.state(group)?);
+                }
+                continue;
+            }
             _ => merged(reader, rules, &states, pdu.prev_events())?,
         };
         let after = match pdu.state_entry() {
-            Some(key) if !pdu.flags().rejected && allowed(reader, rules, pdu, &before)? => {
+            Some(key) if !pdu.flags().rejected && is_allowed(reader, rules, pdu, &before)? => {
                 let mut after = StateMap::clone(&before);
                 after.insert(key, pdu.owned_event_id());
                 Arc::new(after)
@@ -43,6 +50,16 @@ pub fn resettle(
         states.insert(pdu.owned_event_id(), after);
     }
     Ok(states)
+}
+
+/// Whether the state after one of an event's prev events is not known.
+fn is_bridged(reader: &impl RoomReader, states: &States, pdu: &Pdu) -> Result<bool, StateError> {
+    for id in pdu.prev_events() {
+        if !states.contains_key(id) && reader.state_after(id)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The state after several events together: of those that were worked out anew, and of others as they are stored.
@@ -73,7 +90,16 @@ pub fn merged(
     }
 }
 
-fn allowed(reader: &impl RoomReader, rules: &RoomRules, pdu: &Arc<Pdu>, before: &StateMap) -> Result<bool, StateError> {
+/// Whether a state allows an event.
+///
+/// # Errors
+/// When storage fails.
+pub fn is_allowed(
+    reader: &impl RoomReader,
+    rules: &RoomRules,
+    pdu: &Arc<Pdu>,
+    before: &StateMap,
+) -> Result<bool, StateError> {
     let error = FirstError::default();
     let create = rules.create_is_room_id().then(|| create_of_room_id(pdu.room_id())).flatten();
     let find = |id: &EventId| error.keep(reader.pdu(id));

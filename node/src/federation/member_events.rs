@@ -69,7 +69,7 @@ impl Federation {
         }
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let (short, room) = self.resident(view, origin, room_id)?;
+        let (short, room) = self.whole(view, origin, room_id)?;
         check_acl(view, short, &origin.server)?;
         check_class(view, short, origin, user)?;
         self.check_guard(view, user, &membership)?;
@@ -113,7 +113,7 @@ impl Federation {
     ) -> Result<Taken, Error> {
         let (room, rules) = {
             let snapshot = self.core.snapshot()?;
-            let room = self.resident(snapshot.view(), origin, room_id)?;
+            let room = self.whole(snapshot.view(), origin, room_id)?;
             check_acl(snapshot.view(), room.0, &origin.server)?;
             let rules = known_rules(&room.1)?;
             (room, rules)

@@ -62,10 +62,11 @@ impl Federation {
     /// 403 for all other servers and for rooms that are not here; they look alike.
     pub(super) fn sight<'a>(&self, view: View<'a>, origin: &'a Origin, room_id: &RoomId) -> Result<Sight<'a>, Error> {
         let stranger = || Error::forbidden("your server is not in that room, or this one is not");
-        let room = self.resident(view, origin, room_id).map_err(|error| match error {
+        self.resident(view, origin, room_id).map_err(|error| match error {
             Error::Matrix { .. } => stranger(),
             error => error,
         })?;
+        let room = self.whole(view, origin, room_id)?;
         check_acl(view, room.0, &origin.server)?;
         let present = is_in(view, room.0, &origin.server)?;
         let members = member_keys(view, room.0, origin)?;

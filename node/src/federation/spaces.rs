@@ -28,7 +28,7 @@ impl Federation {
         let unknown = || Error::not_found(format!("room {room_id} is not here, or not to be seen by your server"));
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let (short, room) = self.resident(view, origin, room_id).map_err(|error| match error {
+        let (short, room) = self.whole(view, origin, room_id).map_err(|error| match error {
             Error::Matrix { .. } => unknown(),
             error => error,
         })?;
@@ -41,7 +41,7 @@ impl Federation {
         let (mut children, mut hidden) = (Vec::new(), Vec::new());
         for child in events.iter().take(CHILDREN_MAX) {
             // Of a room in which nobody of ours is we know nothing new.
-            let Ok((short, room)) = self.resident(view, origin, &child.room_id) else { continue };
+            let Ok((short, room)) = self.whole(view, origin, &child.room_id) else { continue };
             let summary = summary::of(view, short, &room)?;
             match may_know(view, origin, short, &summary)? {
                 true => children.push(summary),

@@ -49,7 +49,7 @@ impl Federation {
         }
         {
             let snapshot = self.core.snapshot()?;
-            let (short, _) = self.resident(snapshot.view(), origin, room_id)?;
+            let (short, _) = self.whole(snapshot.view(), origin, room_id)?;
             check_acl(snapshot.view(), short, &origin.server)?;
         }
         let content: Content = serde_json::from_str(request.content.json().get())

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use millpond_matrix::{
-    Pdu, StateMap,
+    Pdu, RoomReader, StateMap,
     decide::changes,
     resettle::{self, States, merged},
     rules::rules,
@@ -16,9 +16,9 @@ use millpond_store::{
     rows::{EventRow, EventShort, Room, RoomHead, RoomShort, StateGroup, Unconfirmed},
     tables,
 };
-use ruma::{OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_room_state_ids};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_room_state_ids};
 
-use super::Inbox;
+use super::{Inbox, fetch::known_pdu};
 use crate::{
     Error,
     peers::{PATIENCE, linked_servers},
@@ -27,6 +27,8 @@ use crate::{
 
 /// Events since the invite that are settled anew; with more, the room is left as state resolution makes it.
 const MAX_SETTLED: usize = 1_000;
+/// Entries of the states that those set, all together: some 200 bytes each while it lasts.
+const MAX_ENTRIES: usize = 1_000_000;
 /// How often a room may move under our hands.
 const TRIES: usize = 5;
 
@@ -85,7 +87,7 @@ impl Inbox {
 
     /// Whether the room stands now as both servers say.
     async fn confirm(&self, room: (RoomShort, &Room), mark: &Unconfirmed, with: &ServerName) -> Result<bool, Error> {
-        let Some(ours) = self.before_invite(room, mark)? else { return Ok(true) };
+        let Some(ours) = self.before(room, &mark.invite)? else { return Ok(true) };
         let request = get_room_state_ids::v1::Request::new(mark.invite.clone(), room.1.room_id.clone());
         let Ok(answer) = self.peers.ask(with, request, PATIENCE).await else { return Ok(false) };
         let theirs: BTreeSet<&OwnedEventId> = answer.pdu_ids.iter().collect();
@@ -110,19 +112,19 @@ impl Inbox {
         Ok(false)
     }
 
-    /// The state before the invite as we were told it; none if the room is not as it was entered.
-    fn before_invite(
+    /// The state before the event by which we entered a room, as we were told it; none if the room is not as it was entered.
+    pub(super) fn before(
         &self,
         (short, _): (RoomShort, &Room),
-        mark: &Unconfirmed,
+        event_id: &EventId,
     ) -> Result<Option<Arc<StateMap>>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let Some((_, row)) = rows::event_in_room(view, short, &mark.invite)? else { return Ok(None) };
+        let Some((_, row)) = rows::event_in_room(view, short, event_id)? else { return Ok(None) };
         let Some(after) = row.meta.state_after else { return Ok(None) };
         let mut state = groups::state_map(view, after)?;
         if let Some(key) = rows::pdu(&rows::room_id(view, short)?, row.clone())?.state_entry()
-            && state.get(&key) == Some(&mark.invite)
+            && state.get(&key).is_some_and(|id| id == event_id)
         {
             match row.meta.replaces {
                 Some(before) => state.insert(key, rows::event_id(view, before)?),
@@ -132,40 +134,73 @@ impl Inbox {
         Ok(Some(Arc::new(state)))
     }
 
-    /// Works the states out off the writer, and writes them if the room is still the same.
-    async fn settle(
-        &self,
-        (short, room): (RoomShort, &Room),
-        mark: &Unconfirmed,
-        before: Arc<StateMap>,
-    ) -> Result<bool, Error> {
-        let Ok(rules) = rules(&room.version) else { return Ok(false) };
-        let settled = {
-            let snapshot = self.core.snapshot()?;
-            let view = snapshot.view();
-            let Some(events) = since(view, (short, room), mark)? else {
-                tracing::warn!("a room was described wrongly and has gone on too far to be settled anew");
-                return Ok(true);
-            };
-            let reader = StoredRoom::new(view, short, room);
-            let work = || -> Result<(States, Arc<StateMap>), Error> {
-                let pdus: Vec<Arc<Pdu>> = events.iter().map(|(_, pdu)| pdu.clone()).collect();
-                let states = resettle::resettle(&reader, rules, &pdus, before).map_err(local::state_error)?;
-                let ends = ids_of(extremities(view, short)?, view)?;
-                let current = merged(&reader, rules, &states, &ends).map_err(local::state_error)?;
-                Ok((states, current))
-            };
-            let (states, current) = tokio::task::block_in_place(work)?;
-            Settled {
-                last: last(view, short)?,
-                ends: extremities(view, short)?,
-                events: events.into_iter().map(|(event, _)| event).collect(),
-                states,
-                current,
-            }
+    /// Settles a room anew, if it is still the same when that is written.
+    async fn settle(&self, room: (RoomShort, &Room), mark: &Unconfirmed, before: Arc<StateMap>) -> Result<bool, Error> {
+        let Some(settled) = self.settled(room, &mark.invite, before)? else {
+            tracing::warn!("a room was described wrongly and has gone on too far to be settled anew");
+            return Ok(true);
         };
+        let short = room.0;
         let write = job(|_| Ok::<_, Error>(()), move |(), txn| settled.write(txn, short));
         Ok(self.core.write(write).await?.0)
+    }
+
+    /// Works out, off the writer, the states since the event by which we entered a room; `before` is the one before it. None:
+    /// the room has gone on too far.
+    pub(super) fn settled(
+        &self,
+        (short, room): (RoomShort, &Room),
+        from: &EventId,
+        before: Arc<StateMap>,
+    ) -> Result<Option<Settled>, Error> {
+        let rules = rules(&room.version).map_err(|e| Error::internal(e.to_string()))?;
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let Some(events) = since(view, (short, room), from, before.len())? else { return Ok(None) };
+        let reader = StoredRoom::new(view, short, room);
+        let work = || -> Result<(States, Arc<StateMap>), Error> {
+            let pdus: Vec<Arc<Pdu>> = events.iter().map(|(_, pdu)| pdu.clone()).collect();
+            let states = resettle::resettle(&reader, rules, &pdus, before).map_err(local::state_error)?;
+            let ends = ids_of(extremities(view, short)?, view)?;
+            let current = merged(&reader, rules, &states, &ends).map_err(local::state_error)?;
+            Ok((states, current))
+        };
+        let (states, current) = tokio::task::block_in_place(work)?;
+        Ok(Some(Settled {
+            last: last(view, short)?,
+            ends: extremities(view, short)?,
+            events: events.into_iter().map(|(event, _)| event).collect(),
+            states,
+            current,
+        }))
+    }
+
+    /// The same for a room that has gone on too far: the state before the event and those after the ends, resolved, are what
+    /// follows is built on.
+    pub(super) fn settled_ends(
+        &self,
+        (short, room): (RoomShort, &Room),
+        from: &EventId,
+        before: Arc<StateMap>,
+    ) -> Result<Settled, Error> {
+        let rules = rules(&room.version).map_err(|e| Error::internal(e.to_string()))?;
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let reader = StoredRoom::new(view, short, room);
+        let ends = extremities(view, short)?;
+        let mut after = StateMap::clone(&before);
+        if let Some(entry) = known_pdu(view, short, &room.room_id, from).and_then(|pdu| pdu.state_entry()) {
+            after.insert(entry, from.to_owned());
+        }
+        let mut sets = vec![StateSet::Map(Arc::new(after))];
+        for id in ids_of(ends.clone(), view)? {
+            let group = reader.state_after(&id).map_err(crate::rooms::apply::store_error)?;
+            sets.extend(group.map(StateSet::Group).filter(|set| !sets.contains(set)));
+        }
+        let resolve = || millpond_matrix::state::resolve(&reader, rules, sets, None);
+        let current = tokio::task::block_in_place(resolve).map_err(local::state_error)?.state;
+        let states = ids_of(ends.clone(), view)?.into_iter().map(|id| (id, current.clone())).collect();
+        Ok(Settled { last: last(view, short)?, events: ends.clone(), ends, states, current })
     }
 
     async fn confirmed(&self, room: RoomShort) -> Result<(), Error> {
@@ -176,7 +211,7 @@ impl Inbox {
 }
 
 /// States worked out on a snapshot, and the room as it was there.
-struct Settled {
+pub(super) struct Settled {
     last: Option<i64>,
     ends: Vec<EventShort>,
     events: Vec<EventShort>,
@@ -186,16 +221,20 @@ struct Settled {
 
 impl Settled {
     /// Says whether the room was still the same; else nothing is written.
-    fn write(&self, txn: &mut WriteTxn<'_>, room: RoomShort) -> Result<bool, millpond_store::Error> {
+    pub(super) fn write(&self, txn: &mut WriteTxn<'_>, room: RoomShort) -> Result<bool, millpond_store::Error> {
         if last(txn.view(), room)? != self.last || extremities(txn.view(), room)? != self.ends {
             return Ok(false);
         }
-        let mut near = None;
+        let mut near: Option<StateGroup> = None;
+        let mut written: Option<&Arc<StateMap>> = None;
         for event in &self.events {
             let row = rows::event(txn.view(), *event)?;
             let Some(state) = self.states.get(&row.header.event_id) else { continue };
-            let group = groups::store(txn, near, state)?;
-            near = Some(group);
+            let group = match (near, written) {
+                (Some(group), Some(last)) if Arc::ptr_eq(last, state) => group,
+                _ => groups::store(txn, near, state)?,
+            };
+            (near, written) = (Some(group), Some(state));
             put_state(txn, *event, row, group)?;
         }
         let head = txn.view().get(tables::ROOM_HEADS, room)?;
@@ -222,21 +261,25 @@ fn put_state(
     txn.put(tables::EVENTS, event, &row)
 }
 
-/// The events of the timeline from the invite on; none if they are too many.
+/// The events of the timeline from the one on by which we entered the room; none if they, or with a state of this size what
+/// they set, are too many.
 #[allow(clippy::type_complexity, reason = "a list of events with their numbers")]
 fn since(
     view: View<'_>,
     (short, room): (RoomShort, &Room),
-    mark: &Unconfirmed,
+    first: &EventId,
+    entries: usize,
 ) -> Result<Option<Vec<(EventShort, Arc<Pdu>)>>, Error> {
-    let Some((_, invite)) = rows::event_in_room(view, short, &mark.invite)? else { return Ok(Some(Vec::new())) };
-    let from = std::ops::Bound::Included((short, invite.meta.position.unwrap_or(i64::MAX)));
+    let Some((_, first)) = rows::event_in_room(view, short, first)? else { return Ok(Some(Vec::new())) };
+    let from = std::ops::Bound::Included((short, first.meta.position.unwrap_or(i64::MAX)));
     let to = std::ops::Bound::Included((short, i64::MAX));
-    let mut events = Vec::new();
+    let (mut events, mut states) = (Vec::new(), 0);
     for row in view.range(tables::TIMELINE, from, to)? {
         let (_, event) = row?;
-        events.push((event, rows::pdu(&room.room_id, rows::event(view, event)?)?));
-        if events.len() > MAX_SETTLED {
+        let pdu = rows::pdu(&room.room_id, rows::event(view, event)?)?;
+        states += usize::from(pdu.state_key().is_some());
+        events.push((event, pdu));
+        if events.len() > MAX_SETTLED || states * entries > MAX_ENTRIES {
             return Ok(None);
         }
     }

@@ -18,11 +18,14 @@ use millpond_store::{
 };
 use ruma::{
     EventId, OwnedServerName, RoomId, ServerName, UInt,
-    api::federation::event::{get_missing_events, get_room_state},
+    api::federation::{
+        authorization::get_event_authorization,
+        event::{get_missing_events, get_room_state},
+    },
 };
 use serde_json::value::RawValue;
 
-use super::{Inbox, MAX_PDUS, judge, parked};
+use super::{Inbox, MAX_PDUS, complete::Entered, judge, parked};
 use crate::{
     Error,
     classic::needed,
@@ -142,7 +145,7 @@ impl Inbox {
         let Some(pdu) = self.check_all(rules, &row.origin, vec![raw]).await?.pop() else { return Ok(false) };
         self.write_outliers(room.0, &accepted).await?;
         let staged = StagedPdu { origin: row.origin, via: Vec::new(), json: row.json };
-        self.write_bridged(room, judge::Ready { position: 0, staged, pdu }, accepted).await
+        self.write_bridged(room, judge::Ready { position: 0, staged, pdu, unwanted: false }, accepted).await
     }
 
     /// The state before an event as a peer describes it, as far as it holds; `None` where it cannot be had.
@@ -170,7 +173,7 @@ impl Inbox {
         from: &ServerName,
         mut pdus: Vec<Box<RawValue>>,
     ) -> Result<Vec<CheckedPdu>, Error> {
-        pdus.truncate(MAX_STATE);
+        pdus.truncate(2 * MAX_STATE);
         let mut raw = Vec::with_capacity(pdus.len());
         let mut needs = Vec::new();
         for pdu in &pdus {
@@ -187,14 +190,53 @@ impl Inbox {
     /// Stores the state and auth chain that a peer has named, as outliers.
     pub(crate) async fn write_outliers(&self, room: RoomShort, accepted: &AcceptedState) -> Result<(), Error> {
         for slice in accepted.outliers.chunks(OUTLIER_SLICE) {
-            let slice: Vec<Arc<Pdu>> = slice.to_vec();
+            self.write_outlier_slice(room, slice.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores some outliers in one commit.
+    pub(super) async fn write_outlier_slice(&self, room: RoomShort, slice: Vec<Arc<Pdu>>) -> Result<(), Error> {
+        let write = job(
+            |_| Ok::<_, Error>(()),
+            move |(), txn| slice.iter().try_for_each(|pdu| apply::write_outlier(txn, room, pdu).map(drop)),
+        );
+        self.core.write(write).await?;
+        Ok(())
+    }
+
+    /// Asks for the auth events of a parked PDU, and theirs; says whether any of them was missing.
+    pub(super) async fn fetch_auth(
+        &self,
+        (short, room): (RoomShort, &Room),
+        from: &ServerName,
+        event_id: &EventId,
+    ) -> Result<bool, Error> {
+        let Ok(rules) = rules(&room.version) else { return Ok(false) };
+        let request = get_event_authorization::v1::Request::new(room.room_id.clone(), event_id.to_owned());
+        let Ok(answer) = self.peers.ask(from, request, PATIENCE).await else { return Ok(false) };
+        let checked = self.check_all(rules, from, answer.auth_chain).await?;
+        let outliers = {
+            let snapshot = self.core.snapshot()?;
+            let known = |id: &EventId| known_pdu(snapshot.view(), short, &room.room_id, id);
+            join::accept_outliers(rules, &room.room_id, checked, known)
+        };
+        let any = !outliers.is_empty();
+        for slice in outliers.chunks(OUTLIER_SLICE) {
+            let slice = slice.to_vec();
             let write = job(
                 |_| Ok::<_, Error>(()),
-                move |(), txn| slice.iter().try_for_each(|pdu| apply::write_outlier(txn, room, pdu).map(drop)),
+                move |(), txn| {
+                    for pdu in &slice {
+                        apply::write_outlier(txn, short, pdu)?;
+                        parked::wake(txn, pdu.event_id())?;
+                    }
+                    Ok(())
+                },
             );
             self.core.write(write).await?;
         }
-        Ok(())
+        Ok(any)
     }
 
     async fn write_bridged(
@@ -204,10 +246,10 @@ impl Inbox {
         accepted: AcceptedState,
     ) -> Result<bool, Error> {
         let owed = Owed::Onward(judge::served(&ready.staged, &ready.pdu));
-        self.write_with_state(room, ready.pdu, accepted, owed, false).await
+        self.write_with_state(room, ready.pdu, accepted, owed, Entering::No).await
     }
 
-    /// Writes our own join on the state that a server has described.
+    /// Writes our own join on the state that a server has described, or on the part of it that it has sent.
     ///
     /// # Errors
     /// Storage errors.
@@ -216,11 +258,13 @@ impl Inbox {
         room: (RoomShort, &Room),
         pdu: CheckedPdu,
         accepted: AcceptedState,
-        resident: &ServerName,
+        (resident, part): (&ServerName, Option<Entered>),
     ) -> Result<bool, Error> {
         // The resident server sends it out in a classic room.
         let owed = Owed::Onward(BTreeSet::from([resident.to_owned()]));
-        self.write_with_state(room, pdu, accepted, owed, true).await
+        let written = self.write_with_state(room, pdu, accepted, owed, Entering::By(part.map(Arc::new))).await?;
+        self.completing.note();
+        Ok(written)
     }
 
     /// Writes the invite by which we enter a room on the state that came with it. Everybody in the room has it already.
@@ -233,7 +277,7 @@ impl Inbox {
         invite: CheckedPdu,
         accepted: AcceptedState,
     ) -> Result<bool, Error> {
-        self.write_with_state(room, invite, accepted, Owed::Nobody, true).await
+        self.write_with_state(room, invite, accepted, Owed::Nobody, Entering::By(None)).await
     }
 
     /// Decides on an event by a state that a peer has named, and writes it.
@@ -243,7 +287,7 @@ impl Inbox {
         pdu: CheckedPdu,
         accepted: AcceptedState,
         owed: Owed,
-        joins: bool,
+        enters: Entering,
     ) -> Result<bool, Error> {
         let Ok(rules) = rules(&room.version) else { return Ok(false) };
         let room = Arc::new(room.clone());
@@ -251,18 +295,25 @@ impl Inbox {
         let mut resolutions: Vec<Resolution> = Vec::new();
         loop {
             let (core, job_pdu, job_room, before) = (self.core.clone(), pdu.clone(), room.clone(), before.clone());
-            let now_ms = core.clock().now_ms();
-            let (resolved, context) =
-                (resolutions.clone(), Context { owed: owed.clone(), now_ms, ..Context::default() });
+            let (resolved, context) = (resolutions.clone(), Context { owed: owed.clone(), ..Context::default() });
+            let enters = enters.clone();
             let write = job(
                 |_| Ok::<_, Error>(()),
                 move |(), txn| {
                     let room = (short, &*job_room);
                     // Another user of ours may have joined in between: then the room is here, and goes on as it is.
-                    let entering = joins && !is_resident(txn.view(), short, &core)?;
+                    let part = match &enters {
+                        Entering::By(part) if !is_resident(txn.view(), short, &core)? => Some(part.as_ref()),
+                        _ => None,
+                    };
+                    let (entering, part) = (part.is_some(), part.flatten());
+                    part.map(|part| part.write(txn, short)).transpose()?;
                     let state_before = Some(before.clone());
                     let given = Given { resolutions: &resolved, state_before, entering, backfill: false };
                     let verdict = apply::verdict(txn.view(), room, &job_pdu, &given).map_err(apply::store_error)?;
+                    if part.is_some() && !matches!(verdict, Verdict::Append(_)) {
+                        Entered::undo(txn, short)?;
+                    }
                     match verdict {
                         Verdict::Resolve(sets) => return Ok(Err(sets)),
                         Verdict::Park(_) => return Ok(Ok(false)),
@@ -280,6 +331,14 @@ impl Inbox {
             }
         }
     }
+}
+
+/// Whether an event is the one by which we enter a room.
+#[derive(Clone)]
+enum Entering {
+    No,
+    /// It is; with a part of the state only where there is something.
+    By(Option<Arc<Entered>>),
 }
 
 fn is_resident(

@@ -71,6 +71,7 @@ struct Gap {
     event_id: OwnedEventId,
     origin: OwnedServerName,
     missing: Missing,
+    lacks_auth: bool,
 }
 
 impl Inbox {
@@ -110,25 +111,10 @@ impl Inbox {
     pub(crate) async fn go_on(&self, server: &ServerName, room_id: &RoomId) -> Result<(), Error> {
         self.gaps.mark(room_id);
         self.confirm_rooms(server).await?;
-        if let Some(before) = self.peers.history_before(server, room_id)? {
-            let gap = self.gap_before(room_id, &before)?;
-            self.backfill(room_id, gap, usize::MAX).await?;
+        if self.peers.has_history(server, room_id)? {
+            self.backfill(room_id, usize::MAX).await?;
         }
         Ok(())
-    }
-
-    /// The gap of a room's timeline in which these events are missing.
-    fn gap_before(&self, room_id: &RoomId, missing: &[String]) -> Result<Option<i64>, Error> {
-        let snapshot = self.core.snapshot()?;
-        let view = snapshot.view();
-        let Some(room) = rows::room_short(view, room_id)? else { return Ok(None) };
-        for row in view.scan(tables::GAPS, (room,))? {
-            let ((_, position), gap) = row?;
-            if gap.missing.iter().any(|id| missing.iter().any(|asked| asked == id)) {
-                return Ok(Some(position));
-            }
-        }
-        Ok(None)
     }
 
     /// Marks every room with something parked: who was away may be back.
@@ -160,6 +146,9 @@ impl Inbox {
         let servers = self.who_to_ask(room.0, &gap.origin)?;
         for server in servers.into_iter().filter(|server| !self.gaps.is_slow(server)).take(SERVERS_PER_GAP) {
             let begun = Instant::now();
+            if gap.lacks_auth && self.fetch_auth(room, &server, &gap.event_id).await? {
+                return Ok(());
+            }
             let walks = walk && !gap.missing.prev_events.is_empty();
             let walked = if walks { self.walk(room, &server, &gap.event_id).await? } else { Some(false) };
             match walked {
@@ -189,10 +178,21 @@ fn open_gaps(view: View<'_>, room_id: &RoomId) -> Result<(Vec<Gap>, usize), Erro
     parked.sort_by_key(|(_, row)| std::cmp::Reverse(row.received_at_ms));
     let gap = |(event_id, row): (OwnedEventId, millpond_store::rows::ParkedPdu)| Gap {
         event_id,
+        lacks_auth: lacks_auth(&row),
         origin: row.origin,
         missing: Missing { prev_events: row.missing, auth_events: Vec::new() },
     };
     Ok((parked.into_iter().take(GAPS_PER_ROUND).map(gap).collect(), count))
+}
+
+/// Whether a parked PDU misses auth events, which no walk along prev events brings.
+fn lacks_auth(row: &millpond_store::rows::ParkedPdu) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        auth_events: Vec<OwnedEventId>,
+    }
+    let head: Option<Head> = serde_json::from_str(&row.json).ok();
+    head.is_some_and(|head| row.missing.iter().any(|id| head.auth_events.contains(id)))
 }
 
 /// Rooms whose gaps are closed at the same time: each has one question open.

@@ -9,7 +9,7 @@ use std::{
 use millpond_matrix::{
     CheckedPdu, Verdict,
     check::RawPdu,
-    decide::Given,
+    decide::{Append, Given},
     rules::{RoomRules, rules},
     state::{Resolution, StateSet},
 };
@@ -52,6 +52,8 @@ pub(super) struct Ready {
     pub(super) position: u64,
     pub(super) staged: StagedPdu,
     pub(super) pdu: CheckedPdu,
+    /// The room's policy server does not recommend it.
+    pub(super) unwanted: bool,
 }
 
 /// What a slice left to do.
@@ -73,6 +75,7 @@ impl Inbox {
         let Ok(rules) = rules(&room.version) else { return Ok(()) };
         let room = Arc::new(room);
         let ready = self.check(rules, short, staged).await?;
+        let ready = self.recommended((short, &room), rules, ready).await?;
         let mut rest = Arc::new(ready);
         let mut from = 0;
         let mut resolutions: Vec<Resolution> = Vec::new();
@@ -128,7 +131,7 @@ impl Inbox {
         }
         let checked = tokio::task::spawn_blocking(move || {
             let check = |(position, staged, pdu): (u64, StagedPdu, RawPdu)| match keys.check(rules, pdu) {
-                Ok(pdu) => Ok(Ready { position, staged, pdu }),
+                Ok(pdu) => Ok(Ready { position, staged, pdu, unwanted: false }),
                 Err(error) => {
                     tracing::debug!(%error, "dropped a PDU");
                     Err(position)
@@ -179,6 +182,11 @@ impl Inbox {
                             parking.park(txn, pdu, &missing, now)?;
                             outcome.parked = true;
                         }
+                        Verdict::Append(Append { placement, .. }) if pdu.unwanted => {
+                            let why = "the room's policy server does not recommend it".to_owned();
+                            let verdict = Verdict::SoftFail { why, placement };
+                            write_verdict(txn, &core, (short, &room), pdu, verdict)?;
+                        }
                         verdict => write_verdict(txn, &core, (short, &room), pdu, verdict)?,
                     }
                     unstage(txn, pdu.position, &pdu.staged.origin)?;
@@ -215,8 +223,7 @@ pub(super) fn write_verdict(
     verdict: Verdict,
 ) -> Result<(), millpond_store::Error> {
     let served = served(&ready.staged, &ready.pdu);
-    let now_ms = core.clock().now_ms();
-    let context = Context { owed: Owed::Onward(served), now_ms, ..Context::default() };
+    let context = Context { owed: Owed::Onward(served), ..Context::default() };
     if !matches!(verdict, Verdict::Duplicate) {
         let applied = apply::write(txn, core.identity(), (short, room), &ready.pdu, verdict, &context)?;
         if applied.appended {

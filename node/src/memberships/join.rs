@@ -12,7 +12,7 @@ use millpond_matrix::{
 };
 use millpond_store::{
     job,
-    rows::{Room, RoomShort},
+    rows::{Partial, Room, RoomShort},
 };
 use ruma::{
     CanonicalJsonObject, EventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
@@ -25,8 +25,8 @@ use super::{Memberships, in_turn};
 use crate::{
     Error,
     classic::AnyPdu,
-    inbox::known_pdu,
-    peers::PATIENCE,
+    inbox::{Entered, known_pdu},
+    peers::{PATIENCE, Route},
     rooms::{self, local, policy, rows},
 };
 
@@ -84,13 +84,29 @@ impl Memberships {
         let join = template.sign(rules, &expected, content, now, &signer).map_err(local::build_error)?;
         // 3. The room's state for it.
         let (room, event_id) = (room_id.to_owned(), join.owned_event_id());
-        let request = |pdu| create_join_event::v2::Request::new(room, event_id, pdu);
+        // Classic rooms may be large, and their members come behind.
+        let omits = self.peers.route(server)? == Route::Classic;
+        let request = |pdu| {
+            let mut request = create_join_event::v2::Request::new(room, event_id, pdu);
+            request.omit_members = omits;
+            request
+        };
         let answer = self.peers.bring(server, self.sendable(room_id, &join)?, request, JOIN_PATIENCE).await?.room_state;
+        let part = (omits && answer.members_omitted).then(|| answer.servers_in_room.unwrap_or_default());
         // With a restricted join the resident server has added its signature; the event id is the same.
         let join = self.signed_by_resident(rules, server, join, answer.event).await?;
         let state = self.inbox.check_all(rules, server, answer.state).await?;
         let auth_chain = self.inbox.check_all(rules, server, answer.auth_chain).await?;
-        self.enter(server, rules, room_id, join, RoomAnswer { state, auth_chain }).await
+        let part = part.map(|servers| {
+            let mark = Partial {
+                join: join.owned_event_id(),
+                us: self.core.identity().server_name().to_owned(),
+                from: server.to_owned(),
+                since_ms: self.core.clock().now_ms(),
+            };
+            Entered::new(mark, &servers)
+        });
+        self.enter((server, part), rules, room_id, join, RoomAnswer { state, auth_chain }).await
     }
 
     /// An event that enters or leaves a room, with what is known of the room's policy.
@@ -126,19 +142,19 @@ impl Memberships {
     /// Checks the room that a server describes, and stores it with our join on top.
     async fn enter(
         &self,
-        server: &ServerName,
+        (server, part): (&ServerName, Option<Entered>),
         rules: &'static RoomRules,
         room_id: &RoomId,
         join: CheckedPdu,
         answer: RoomAnswer,
     ) -> Result<(), Error> {
-        let (accepted, overlay) = self.judge(server, rules, room_id, &join, answer)?;
+        let (accepted, overlay) = self.judge((server, part.is_some()), rules, room_id, &join, answer)?;
         policy::check_enters(&self.core, overlay)?;
         self.peers.check_route(server, overlay)?;
         let room = Room { room_id: room_id.to_owned(), version: rules.version.clone(), overlay };
         let short = self.know_room(room.clone()).await?;
         self.inbox.write_outliers(short, &accepted).await?;
-        if self.inbox.write_on_state((short, &room), join, accepted, server).await? {
+        if self.inbox.write_on_state((short, &room), join, accepted, (server, part)).await? {
             return Ok(());
         }
         Err(Error::internal("the join refers to events that did not come with it"))
@@ -147,7 +163,7 @@ impl Memberships {
     /// The part of a described room that holds, and whether it is an overlay room.
     fn judge(
         &self,
-        server: &ServerName,
+        (server, in_part): (&ServerName, bool),
         rules: &RoomRules,
         room_id: &RoomId,
         join: &CheckedPdu,
@@ -160,7 +176,11 @@ impl Memberships {
         let short = rows::room_short(view, room_id)?;
         let known = |id: &EventId| short.and_then(|short| known_pdu(view, short, room_id, id));
         let accepted = join::accept_state(rules, room_id, answer, known).map_err(refused)?;
-        join::check_join(rules, join, &accepted, known).map_err(refused)?;
+        match in_part {
+            true => join::check_partial_join(rules, join, &accepted, known),
+            false => join::check_join(rules, join, &accepted, known),
+        }
+        .map_err(refused)?;
         let create = accepted.state.get(&(StateEventType::RoomCreate, String::new()));
         let create = create
             .and_then(|id| accepted.outliers.iter().find(|pdu| pdu.event_id() == id).cloned().or_else(|| known(id)));

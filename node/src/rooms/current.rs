@@ -111,7 +111,6 @@ fn change_member(
     let row = Membership { membership: after.clone(), event, position, forgotten: false };
     txn.put(tables::MEMBERSHIPS, (user_id, room), &row)?;
     txn.touch(Topic::User(user_id.to_owned()));
-    txn.touch(Topic::UserRooms(user_id.to_owned()));
     txn.remove(tables::STRIPPED, (user_id, room))?;
     if before == after {
         return Ok(());
@@ -126,6 +125,10 @@ fn change_member(
         let key = (room, user_id.server_name());
         let members = txn.view().get(tables::ROOM_SERVERS, key)?.unwrap_or(0);
         match (members + joins).saturating_sub(leaves) {
+            // Others of its users may be among the members that are not here yet.
+            0 if txn.view().get(tables::PARTIAL, room)?.is_some_and(|partial| partial.us != *key.1) => {
+                txn.put(tables::ROOM_SERVERS, key, &0)?
+            }
             0 => drop(txn.remove(tables::ROOM_SERVERS, key)?),
             members => txn.put(tables::ROOM_SERVERS, key, &members)?,
         }

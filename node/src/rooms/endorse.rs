@@ -30,12 +30,14 @@ pub trait Endorser: Send + Sync {
 }
 
 /// The policy server of a room, if it names one that is in it.
-fn policy_server(core: &Core, view: View<'_>, room: RoomShort) -> Result<Option<PolicyServer>, Error> {
+pub(crate) fn policy_server(core: &Core, view: View<'_>, room: RoomShort) -> Result<Option<PolicyServer>, Error> {
     let Some(row) = current::entry_row(view, room, "m.room.policy", "")? else { return Ok(None) };
     let Some(server) = PolicyServer::of_content(row.header.content.of(&row.json)) else { return Ok(None) };
     let members = view.get(tables::ROOM_SERVERS, (room, server.via()))?;
+    // Whose members are not here yet is in the room by the word of who described it.
+    let present = members.is_some_and(|members| members > 0 || !core.identity().is_ours(server.via()));
     // We are none: a room that says so goes on without.
-    let counts = members.is_some_and(|members| members > 0) && !core.identity().is_ours(server.via());
+    let counts = present && !core.identity().is_ours(server.via());
     Ok(counts.then_some(server))
 }
 

@@ -71,6 +71,7 @@ impl Rooms {
         action: Action,
         extra: CanonicalJsonObject,
     ) -> Result<(), Error> {
+        self.until_known(room_id, target).await?;
         let change = Change {
             core: self.core.clone(),
             sender: sender.to_owned(),
@@ -135,7 +136,6 @@ impl Rooms {
                 // What syncs keep in memory of the user's rooms holds until a position says that it changed.
                 txn.next_position();
                 txn.touch(Topic::User(key_user.clone()));
-                txn.touch(Topic::UserRooms(key_user.clone()));
                 Ok(())
             },
         );

@@ -76,6 +76,10 @@ impl RoomReader for StoredRoom<'_> {
         read(self.view.any(tables::SUCCESSORS, (self.short, id)))
     }
 
+    fn is_partial(&self) -> Result<bool, ReadError> {
+        read(self.view.contains(tables::PARTIAL, self.short))
+    }
+
     fn current_entry(&self, kind: &StateEventType, state_key: &str) -> Result<Option<OwnedEventId>, ReadError> {
         let event = read(current::entry(self.view, self.short, &kind.to_string(), state_key))?;
         read(event.map(|event| rows::event_id(self.view, event)).transpose())

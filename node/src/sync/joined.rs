@@ -19,9 +19,9 @@ use super::{
 use crate::{
     Error,
     json::events_member,
-    rooms::{current, rows},
+    rooms::{current, rows, whole::is_partial},
     timeline::{
-        Point, gaps,
+        Point,
         reader::{Form, RoomReader, sender},
         select::Select,
         window::{self, Placed},
@@ -35,19 +35,30 @@ pub(super) fn write(
     room: RoomShort,
     membership: &Membership,
 ) -> Result<(), Error> {
-    let arrival = match sweep.since {
+    let mut arrival = match sweep.since {
         None => Arrival::Joined,
         Some(since) if membership.position <= since.position.0 => Arrival::Stayed,
         Some(since) => arrival(sweep.view, sweep.who.user, room, since.position.0)?,
     };
     let fresh = arrival != Arrival::Stayed || sweep.request.full_state;
-    if !fresh && !is_touched(sweep, room)? {
+    let whole = came_whole(sweep, room)?;
+    if !fresh && !whole && !is_touched(sweep, room)? {
         return Ok(());
     }
     let room_id = rows::room_id(sweep.view, room)?;
     if !sweep.takes_room(&room_id) {
         return Ok(());
     }
+    if !sweep.state_filter().lazy_members() {
+        // Who does not load members lazily is told of a room when all of them are here (MSC3902).
+        if is_partial(sweep.view, room)? {
+            return Ok(());
+        }
+        if whole {
+            arrival = Arrival::Joined;
+        }
+    }
+    let fresh = arrival != Arrival::Stayed || sweep.request.full_state;
     let start = out.len();
     open_room(out, &room_id);
     let reader = RoomReader::new(sweep.view, sweep.who.clone(), room, room_id)?;
@@ -58,6 +69,12 @@ pub(super) fn write(
         out.truncate(start);
     }
     Ok(())
+}
+
+/// Whether a room that was joined with a part of its state has been completed since the device last looked.
+fn came_whole(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
+    let Some(since) = sweep.since.filter(|_| sweep.may_be_touched(room)) else { return Ok(false) };
+    Ok(sweep.view.get(tables::WHOLE, room)?.is_some_and(|whole| since.position.0 < whole))
 }
 
 /// How the user came to be in a room, as the device sees it.
@@ -145,7 +162,7 @@ fn write_parts(sweep: &Sweep<'_>, out: &mut Vec<u8>, reader: &RoomReader<'_>, ar
     let timeline = sweep.timeline_filter();
     let bound = known.then(|| Point(i64::try_from(sweep.position()).unwrap_or(i64::MAX)));
     let limit = if timeline.takes_room(&reader.room_id) { timeline.limit(TIMELINE_DEFAULT, TIMELINE_MAX) } else { 0 };
-    let (mut window, _) = gaps::backward(reader, Point::END, bound, limit, &timeline)?;
+    let mut window = window::backward(reader, Point::END, bound, limit, &timeline)?;
     window.events.reverse();
     let limited = window.more || arrival == Arrival::Rejoined;
     let prev_batch = prev_batch(sweep, &window);

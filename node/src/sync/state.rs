@@ -57,7 +57,13 @@ pub(super) fn entries(
     // Positions of backfilled events are negative: no logged change is older than they.
     let start = timeline.first().map_or(u64::MAX, |placed| u64::try_from(placed.position).unwrap_or(0));
     match span {
-        Span::Since(since) => delta(view, changes(view, room, (since, u64::MAX), start, &shown)?, side, &shown),
+        Span::Since(since) => {
+            let mut entries = delta(view, changes(view, room, (since, u64::MAX), start, &shown)?, side, &shown)?;
+            if let Some(wanted) = members {
+                leave_out_described(view, wanted, &mut entries)?;
+            }
+            Ok(entries)
+        }
         Span::Full => {
             let mut entries = full(view, room, members)?;
             if side == Side::Before && start != u64::MAX {
@@ -96,6 +102,20 @@ pub(super) fn entries_left(
     }
     entries.sort_by_key(|entry| entry.event);
     Ok(entries)
+}
+
+/// Leaves members out that have just come with the room's description, of whom the timeline holds nothing: a client that loads
+/// members lazily asks for them when it needs them.
+fn leave_out_described(view: View<'_>, wanted: &BTreeSet<String>, entries: &mut Vec<Entry>) -> Result<(), Error> {
+    let mut kept = Vec::with_capacity(entries.len());
+    for entry in entries.drain(..) {
+        let in_timeline = || Ok::<_, Error>(rows::head(view, entry.event)?.meta.position.is_some());
+        if entry.kind != MEMBER || wanted.contains(&entry.state_key) || in_timeline()? {
+            kept.push(entry);
+        }
+    }
+    *entries = kept;
+    Ok(())
 }
 
 /// The position at which the log says that the reader's membership ended, a little after the event that ended it.

@@ -165,9 +165,7 @@ impl Introduction {
 }
 
 impl IntroBody {
-    /// As it is sealed.
-    #[must_use]
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(match self {
             Self::Offer(offer) => {
                 let expiry_s = (offer.expiry.0 / 1_000).to_be_bytes();
@@ -177,11 +175,7 @@ impl IntroBody {
         })
     }
 
-    /// Reads what `to_bytes` wrote.
-    ///
-    /// # Errors
-    /// If it is neither an offer whose bundle holds nor a message.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, IntroError> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, IntroError> {
         let (kind, rest) = bytes.split_first().ok_or(IntroError::Form)?;
         match *kind {
             OFFER => parse_offer(rest).map(Self::Offer),

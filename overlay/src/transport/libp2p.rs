@@ -90,8 +90,6 @@ struct Shared {
     /// Peers with a connection that no relay carries.
     direct: RwLock<HashSet<PeerId>>,
     changed: Notify,
-    /// Somebody new is in `nearby`.
-    found: Notify,
 }
 
 impl Libp2p {
@@ -213,10 +211,6 @@ impl Transport for Libp2p {
 
     fn nearby(&self) -> Vec<Address> {
         self.shared.nearby.read().clone()
-    }
-
-    fn nearby_found(&self) -> BoxFuture<'_, ()> {
-        self.shared.found.notified().boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

@@ -24,10 +24,12 @@ async fn members(timeline: Timeline, args: Args<Members>) -> Result<Http, Error>
         membership: request.membership,
         not_membership: request.not_membership,
     };
+    timeline.until_whole(&ask.room_id).await?;
     Ok(Http::json(timeline.members((&args.sender.user_id, &args.sender.device_id), &ask)?))
 }
 
 async fn joined_members(timeline: Timeline, args: Args<JoinedMembers>) -> Result<Http, Error> {
     let asker = (&*args.sender.user_id, &*args.sender.device_id);
+    timeline.until_whole(&args.request.room_id).await?;
     Ok(Http::json(timeline.joined_members(asker, &args.request.room_id)?))
 }

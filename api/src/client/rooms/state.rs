@@ -25,6 +25,7 @@ pub(crate) fn routes(routes: &mut Routes) {
 
 async fn all(timeline: Timeline, args: Args<GetAll>) -> Result<Http, Error> {
     let asker = (&*args.sender.user_id, &*args.sender.device_id);
+    timeline.until_whole(&args.request.room_id).await?;
     Ok(Http::json(timeline.state(asker, &args.request.room_id)?))
 }
 
@@ -32,7 +33,15 @@ async fn one(timeline: Timeline, args: Args<GetOne>) -> Result<Http, Error> {
     let (asker, request) = ((&*args.sender.user_id, &*args.sender.device_id), &args.request);
     let kind = request.event_type.to_string();
     let whole = request.format == StateEventFormat::Event;
-    Ok(Http::json(timeline.state_entry(asker, &request.room_id, (&kind, &request.state_key), whole)?))
+    let entry = || timeline.state_entry(asker, &request.room_id, (&kind, &request.state_key), whole);
+    match entry() {
+        // Somebody who is not here may be among the members of a room that was just joined.
+        Err(Error::Matrix { .. }) if request.event_type == StateEventType::RoomMember => {
+            timeline.until_whole(&request.room_id).await?;
+            Ok(Http::json(entry()?))
+        }
+        found => Ok(Http::json(found?)),
+    }
 }
 
 async fn put(rooms: Rooms, memberships: Memberships, delayed: Delayed, args: Args<Put>) -> Result<Http, Error> {
@@ -43,6 +52,9 @@ async fn put(rooms: Rooms, memberships: Memberships, delayed: Delayed, args: Arg
         let (kind, state_key) = (request.event_type.to_string(), Some(request.state_key));
         let ask = Ask { room_id: request.room_id, kind, state_key, txn_id: None, content, delay };
         return schedule(&delayed, &args.sender, ask).await;
+    }
+    if request.event_type == StateEventType::RoomMember {
+        rooms.until_whole(&request.room_id).await?;
     }
     if let Some(invited) = invited(&request) {
         memberships.check_reachable(&invited, memberships.policy_of(&request.room_id)?).await?;

@@ -28,24 +28,24 @@ const NOWHERE: &str = "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
 type Answer = Box<dyn Fn(&str, &Value) -> Response<Bytes> + Send + Sync>;
 
 /// The server, the node that asks it, and what was asked.
-struct Evil {
-    node: TestNode,
-    alice: TestUser,
-    server: Arc<Server>,
+pub(super) struct Evil {
+    pub(super) node: TestNode,
+    pub(super) alice: TestUser,
+    pub(super) server: Arc<Server>,
     _authority: Authority,
 }
 
-struct Server {
-    stranger: Stranger,
+pub(super) struct Server {
+    pub(super) stranger: Stranger,
     answer: Mutex<Answer>,
     asked: Mutex<Vec<String>>,
 }
 
-fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     Response::builder().status(status).body(body.into()).unwrap()
 }
 
-fn ok(json: &Value) -> Response<Bytes> {
+pub(super) fn ok(json: &Value) -> Response<Bytes> {
     plain(StatusCode::OK, json.to_string())
 }
 
@@ -68,25 +68,18 @@ impl Server {
     }
 
     /// Its user joins a room of a node.
-    async fn enter(&self, node: &TestNode, room: &str) {
-        let (room, user) = (encoded(room), encoded(&self.stranger.user("m")));
-        let path = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=12");
-        let (status, made) = self.stranger.get(node, &path).await;
-        assert_eq!(status, StatusCode::OK, "{made}");
-        let (id, join) = self.stranger.sign(made["event"].clone());
-        let path = format!("/_matrix/federation/v2/send_join/{room}/{}", encoded(&id));
-        let (status, answer) = self.stranger.ask(node, Method::PUT, &path, join).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
+    pub(super) async fn enter(&self, node: &TestNode, room: &str) {
+        self.stranger.enter(node, room).await;
     }
 
-    fn was_asked(&self, part: &str) -> bool {
+    pub(super) fn was_asked(&self, part: &str) -> bool {
         self.asked.lock().unwrap().iter().any(|path| path.contains(part))
     }
 }
 
 impl Server {
     /// A server that answers with its good key document, and with this.
-    async fn start(
+    pub(super) async fn start(
         authority: &Authority,
         answer: impl Fn(&Server, &str, &Value) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -140,7 +133,7 @@ impl Evil {
     }
 
     /// Alice tries to join a room of the server; gives the status and how long it took.
-    async fn join(&self, room: &str) -> (StatusCode, Value, Duration) {
+    pub(super) async fn join(&self, room: &str) -> (StatusCode, Value, Duration) {
         let begun = Instant::now();
         let via = &self.server.stranger.name;
         let path = format!("/_matrix/client/v3/join/{}?via={}", encoded(room), encoded(via.as_str()));
@@ -166,9 +159,9 @@ impl Evil {
 }
 
 /// A room of the server: its create event, the creator's join, open join rules.
-struct Room {
-    id: String,
-    events: Vec<(String, Value)>,
+pub(super) struct Room {
+    pub(super) id: String,
+    pub(super) events: Vec<(String, Value)>,
 }
 
 fn room(stranger: &Stranger) -> Room {
@@ -211,7 +204,9 @@ impl Room {
 }
 
 /// Answers joins into a room, where `change` may make something else of template and description.
-async fn resident(change: impl Fn(&Server, &Room, &str, Value) -> Value + Send + Sync + 'static) -> (Evil, String) {
+pub(super) async fn resident(
+    change: impl Fn(&Server, &Room, &str, Value) -> Value + Send + Sync + 'static,
+) -> (Evil, String) {
     let rooms: Mutex<Option<Arc<Room>>> = Mutex::default();
     let evil = Evil::new(move |server, path, _| {
         let mut rooms = rooms.lock().unwrap();
@@ -220,6 +215,14 @@ async fn resident(change: impl Fn(&Server, &Room, &str, Value) -> Value + Send +
         let json = match path {
             path if path.contains("/make_join/") => room.template(&user),
             path if path.contains("/send_join/") => room.described(),
+            path if path.contains("/state_ids/") => {
+                let ids: Vec<_> = room.events.iter().map(|(id, _)| id).collect();
+                json!({ "pdu_ids": ids, "auth_chain_ids": ids })
+            }
+            path if path.contains("/state/") => {
+                let state = room.described()["state"].take();
+                json!({ "pdus": state, "auth_chain": [] })
+            }
             "/room" => json!(room.id),
             _ => return None,
         };

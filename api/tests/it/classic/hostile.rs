@@ -39,35 +39,13 @@ impl Shared {
     }
 
     async fn join(&self) {
-        let (room, user) = (encoded(&self.room), encoded(&self.mallory.user("m")));
-        let (status, made) = self.mallory.get(&self.node, &format!("{V1}/make_join/{room}/{user}?ver=12")).await;
-        assert_eq!(status, StatusCode::OK, "{made}");
-        let (id, join) = self.mallory.sign(made["event"].clone());
-        let path = format!("/_matrix/federation/v2/send_join/{room}/{}", encoded(&id));
-        let (status, answer) = self.mallory.ask(&self.node, Method::PUT, &path, join).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
+        let answer = self.mallory.enter(&self.node, &self.room).await;
         assert!(answer["state"].as_array().unwrap().len() >= 6, "{answer}");
     }
 
     /// A message of the server's user after the room's newest events.
     pub(super) fn message(&self, text: &str) -> Value {
-        let snapshot = self.node.node.core.snapshot().unwrap();
-        let view = snapshot.view();
-        let room = ruma::RoomId::parse(&self.room).unwrap();
-        let short = millpond_node::rooms::rows::room_short(view, &room).unwrap().unwrap();
-        let mut prev = Vec::new();
-        for row in view.scan(millpond_store::tables::EXTREMITIES, (short,)).unwrap() {
-            prev.push(millpond_node::rooms::rows::event_id(view, row.unwrap().0.1).unwrap().to_string());
-        }
-        let entry = |kind: &str, key: &str| {
-            let row = millpond_node::rooms::current::entry_row(view, short, kind, key).unwrap();
-            row.map(|row| row.header.event_id.to_string())
-        };
-        let user = self.mallory.user("m");
-        let auth: Vec<_> =
-            [entry("m.room.power_levels", ""), entry("m.room.member", &user)].into_iter().flatten().collect();
-        json!({ "type": "m.room.message", "room_id": self.room, "sender": user, "origin_server_ts": NOW_MS, "depth": 50,
-            "content": { "msgtype": "m.text", "body": text }, "prev_events": prev, "auth_events": auth })
+        self.mallory.message(&self.node, &self.room, text)
     }
 
     pub(super) async fn send(&self, txn: &str, pdus: Vec<Value>) {
@@ -86,6 +64,39 @@ impl Shared {
 }
 
 impl Stranger {
+    /// Its user joins a room of a node; gives the answer.
+    pub(super) async fn enter(&self, node: &TestNode, room: &str) -> Value {
+        let (room, user) = (encoded(room), encoded(&self.user("m")));
+        let (status, made) = self.get(node, &format!("{V1}/make_join/{room}/{user}?ver=12")).await;
+        assert_eq!(status, StatusCode::OK, "{made}");
+        let (id, join) = self.sign(made["event"].clone());
+        let path = format!("/_matrix/federation/v2/send_join/{room}/{}", encoded(&id));
+        let (status, answer) = self.ask(node, Method::PUT, &path, join).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer
+    }
+
+    /// A message of its user after the newest events of a room.
+    pub(super) fn message(&self, node: &TestNode, room: &str, text: &str) -> Value {
+        let snapshot = node.node.core.snapshot().unwrap();
+        let view = snapshot.view();
+        let id = ruma::RoomId::parse(room).unwrap();
+        let short = millpond_node::rooms::rows::room_short(view, &id).unwrap().unwrap();
+        let mut prev = Vec::new();
+        for row in view.scan(millpond_store::tables::EXTREMITIES, (short,)).unwrap() {
+            prev.push(millpond_node::rooms::rows::event_id(view, row.unwrap().0.1).unwrap().to_string());
+        }
+        let entry = |kind: &str, key: &str| {
+            let row = millpond_node::rooms::current::entry_row(view, short, kind, key).unwrap();
+            row.map(|row| row.header.event_id.to_string())
+        };
+        let user = self.user("m");
+        let auth: Vec<_> =
+            [entry("m.room.power_levels", ""), entry("m.room.member", &user)].into_iter().flatten().collect();
+        json!({ "type": "m.room.message", "room_id": room, "sender": user, "origin_server_ts": NOW_MS, "depth": 50,
+            "content": { "msgtype": "m.text", "body": text }, "prev_events": prev, "auth_events": auth })
+    }
+
     /// Signs an event; gives its id as well.
     pub(super) fn sign(&self, event: Value) -> (String, Value) {
         let mut object: CanonicalJsonObject = serde_json::from_value(event).unwrap();

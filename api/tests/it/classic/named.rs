@@ -13,7 +13,7 @@ use super::tls::Authority;
 use crate::nodes::{Net, Running, encoded, link, shake_hands, until};
 
 /// A node with a name in the DNS.
-async fn named(net: &Net, authority: &Authority) -> Running {
+pub async fn named(net: &Net, authority: &Authority) -> Running {
     let place = authority.place().await;
     let name = place.name.clone();
     net.node_with(|config| authority.named(config, &name), vec![place.door()]).await

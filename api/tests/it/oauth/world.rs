@@ -64,11 +64,7 @@ pub fn scope(device: &str) -> String {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    pub async fn with(configure: impl FnOnce(&mut millpond_node::config::Config)) -> Self {
-        let node = TestNode::with(configure);
+        let node = TestNode::new();
         node.user_with_password("alice", "secret").await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();

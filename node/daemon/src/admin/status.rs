@@ -20,6 +20,25 @@ pub(crate) fn run(place: &Place) -> anyhow::Result<()> {
         let why = tor["why"].as_str().map(|why| format!(" - what goes over it waits: {why}")).unwrap_or_default();
         println!("Tor       {state}{percent}{why}");
     }
+    for room in list(&status, "joining") {
+        let from = room["asked"].as_str().map(|server| format!(" from {server}")).unwrap_or_default();
+        let far = match room["of"].as_u64() {
+            Some(of) if of > 0 => format!(", {} of {of} events", room["events"]),
+            _ => String::new(),
+        };
+        let failed = match room["failed"].as_u64() {
+            Some(failed) if failed > 0 => format!("; tried {failed} times in vain, and tried again"),
+            _ => String::new(),
+        };
+        println!("Joining   {}  in use, its members are being fetched{from}{far}{failed}", text(room, "room_id"));
+    }
+    for refused in list(&status, "refused") {
+        let (server, said) = (text(refused, "server"), text(refused, "said"));
+        println!(
+            "Refused   {server}  {} things that it is owed, tried again at the next start; it said {}: {said}",
+            refused["count"], refused["status"]
+        );
+    }
     for contact in list(&status, "contacts") {
         let waiting = contact["waiting"].as_u64().unwrap_or(0);
         let waits = if waiting > 0 { format!(", {waiting} waiting to be sent") } else { String::new() };

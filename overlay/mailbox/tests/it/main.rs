@@ -4,7 +4,6 @@ mod adversaries;
 mod bad_frames;
 mod carrier;
 mod contact_links;
-mod discovery;
 mod first_contact;
 mod fuzz;
 mod hellos;
