@@ -24,6 +24,7 @@ mod history;
 mod mailboxes;
 mod media;
 mod reports;
+mod sleep;
 mod status;
 
 /// The routes, behind the token.
@@ -47,6 +48,8 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/export", post(history::export))
         .route("/_millpond/v1/export/media", post(history::media))
         .route("/_millpond/v1/media/quarantine", post(media::quarantine))
+        .route("/_millpond/v1/suspend", post(sleep::suspend))
+        .route("/_millpond/v1/resume", post(sleep::resume))
         .route("/_millpond/v1/mailboxes", get(mailboxes::list).post(mailboxes::add))
         .route("/_millpond/v1/mailboxes/leave", post(mailboxes::leave))
         .layer(middleware::from_fn_with_state(node.clone(), authorise))

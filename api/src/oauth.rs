@@ -4,9 +4,11 @@
 mod account;
 mod authorize;
 mod browser;
+mod decision;
 mod device;
 mod json;
 mod page;
+pub(crate) mod sso;
 
 use axum::{
     Router,
@@ -25,6 +27,7 @@ pub(crate) fn router() -> Router<NodeHandle> {
         .route("/oauth2/revoke", post(json::revoke))
         .route("/oauth2/device/authorize", post(json::device))
         .route("/oauth2/authorize", get(authorize::ask).post(authorize::decide))
+        .route(sso::PATH, get(sso::ask).post(sso::decide))
         .route("/oauth2/device", get(device::ask).post(device::decide))
         .route("/oauth2/style.css", get(page::style))
         .route("/account", get(account::show).post(account::act))
@@ -32,5 +35,5 @@ pub(crate) fn router() -> Router<NodeHandle> {
 
 /// Whether a path is a page for people, which no other origin may read.
 pub(crate) fn is_page(path: &str) -> bool {
-    matches!(path, "/oauth2/authorize" | "/oauth2/device" | "/account")
+    matches!(path, "/oauth2/authorize" | "/oauth2/device" | sso::PATH | "/account")
 }

@@ -200,6 +200,9 @@ pub fn put(
     let key = rows::AccountDataKey { room_id: room.to_owned(), kind: kind.to_owned() };
     txn.put(tables::ACCOUNT_DATA_LOG, (user, position.0), &key)?;
     txn.touch(Topic::User(OwnedUserId::from(user)));
+    if matches!(kind, DIRECT | TAG) {
+        txn.touch(Topic::UserRooms(OwnedUserId::from(user)));
+    }
     Ok(position)
 }
 
@@ -240,6 +243,7 @@ pub(crate) const PUSH_RULES: &str = "m.push_rules";
 /// The type of the read marker.
 pub(crate) const FULLY_READ: &str = "m.fully_read";
 const TAG: &str = "m.tag";
+const DIRECT: &str = "m.direct";
 /// Types with an endpoint of their own.
 const SERVER_KEPT: [&str; 2] = [PUSH_RULES, FULLY_READ];
 /// Bytes in a tag (spec, "Room tagging").

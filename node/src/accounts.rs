@@ -12,6 +12,7 @@ mod password;
 mod refresh;
 mod removal;
 mod shared_secret;
+mod threepids;
 mod token;
 mod uiaa;
 
@@ -25,11 +26,13 @@ pub use self::{
     moderation::Mark,
     refresh::{ACCESS_TOKEN_LIFETIME, Refreshed},
     shared_secret::SharedSecretRegistration,
+    threepids::{Address, Purpose, Sent, TokenRequest, Validated},
     token::Sender,
     uiaa::Asked,
 };
 use self::{
-    limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, token::TokenCache, uiaa::Sessions,
+    limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, threepids::Validations,
+    token::TokenCache, uiaa::Sessions,
 };
 use crate::{Core, rooms::Rooms};
 
@@ -45,6 +48,7 @@ struct Inner {
     limits: Limits,
     uiaa: Sessions,
     login_tokens: LoginTokens,
+    validations: Validations,
     nonces: Nonces,
     polls: oauth::Polls,
 }
@@ -61,6 +65,7 @@ impl Accounts {
             limits,
             uiaa: Sessions::default(),
             login_tokens: LoginTokens::default(),
+            validations: Validations::default(),
             nonces: Nonces::default(),
             polls: oauth::Polls::default(),
         }))

@@ -76,8 +76,13 @@ pub struct Config {
     pub livekit: Vec<String>,
     /// How to reach the node's owner, for `/.well-known/matrix/support`.
     pub support: Support,
-    /// The identity server that third-party invites go through, as `https://host`; none: there are no such invites.
+    /// The identity server that validates addresses and that third-party invites go through, as `https://host`; none: there
+    /// are no addresses and no such invites.
     pub identity_server: Option<String>,
+    /// A token for it, with which it is asked to validate addresses where the user has none of his own.
+    pub identity_token: Option<String>,
+    /// Clients that only know single sign-on may log in through the node's own login page.
+    pub single_sign_on: bool,
     /// The secret with which `/_synapse/admin/v1/register` makes accounts; none: it makes none.
     pub registration_shared_secret: Option<String>,
 }
@@ -191,6 +196,8 @@ impl Config {
             livekit: Vec::new(),
             support: Support::default(),
             identity_server: None,
+            identity_token: None,
+            single_sign_on: false,
             registration_shared_secret: None,
         }
     }

@@ -23,8 +23,6 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 mod address;
 mod by_tor;
-#[cfg(feature = "deliberate-leak")]
-mod leak;
 mod names;
 
 pub use self::{

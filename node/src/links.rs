@@ -99,8 +99,8 @@ pub struct Offer {
 impl Links {
     /// Links over Tor and libp2p, as far as the settings allow either.
     pub fn new(core: Core) -> Self {
-        let (routes, hosts, onion) = (core.routes().clone(), core.routes().clone(), core.config().tor.onion);
-        let transports = move |settings: &Direct| transports::to_peers(settings, &routes, onion);
+        let (routes, hosts, onion) = (core.routes().clone(), core.routes().clone(), core.config().tor.clone());
+        let transports = move |settings: &Direct| transports::to_peers(settings, &routes, &onion);
         Self::over(core, Arc::new(transports), Arc::new(move |_| Some(transports::to_hosts(&hosts))))
     }
 
@@ -496,10 +496,19 @@ impl Links {
         self.core.routes().tor().map(Tor::status)
     }
 
-    /// Puts Tor's background work to sleep while the device is suspended, or wakes it.
-    pub fn set_dormant(&self, dormant: bool) {
-        if let Some(tor) = self.core.routes().tor() {
-            tor.set_dormant(dormant);
+    /// Closes what is open and dials nothing until `wake`.
+    pub(crate) async fn suspend(&self) -> Result<(), Error> {
+        match self.running() {
+            Some(overlay) => overlay.suspend().await.map_err(overlay_error),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything is due.
+    pub(crate) async fn wake(&self) -> Result<(), Error> {
+        match self.running() {
+            Some(overlay) => overlay.resume().await.map_err(overlay_error),
+            None => Ok(()),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! **register first, then read, then wait**, else a commit between the read and the wait is missed.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Bound,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -45,6 +46,15 @@ struct Touched {
     /// And of the last.
     last: Position,
     topics: HashMap<Topic, Position>,
+    /// The rooms among them by that position.
+    rooms: BTreeSet<(Position, RoomShort)>,
+}
+
+impl Touched {
+    /// Whether everything that happened between two positions is known here.
+    fn knows(&self, (after, up_to): (Position, Position)) -> bool {
+        self.first.is_some_and(|first| first <= after) && self.last >= up_to
+    }
 }
 
 impl Default for Notifier {
@@ -98,39 +108,33 @@ impl Notifier {
         touched.first.get_or_insert(commit.position);
         touched.last = commit.position;
         for topic in &commit.touched {
-            if matches!(topic, Topic::Room(_) | Topic::User(_)) {
-                touched.topics.insert(topic.clone(), commit.position);
+            if !matches!(topic, Topic::Room(_) | Topic::User(_) | Topic::UserRooms(_)) {
+                continue;
+            }
+            let before = touched.topics.insert(topic.clone(), commit.position);
+            if let Topic::Room(room) = topic {
+                touched.rooms.extend([(commit.position, *room)]);
+                if let Some(before) = before.filter(|before| *before != commit.position) {
+                    touched.rooms.remove(&(before, *room));
+                }
             }
         }
     }
 
     /// Whether each of these rooms and users was touched by a commit after one position and up to another; none if that is
     /// not known: the time before the start, and commits that a reader sees a moment before they are noted here.
-    pub fn touched(
-        &self,
-        (after, up_to): (Position, Position),
-        topics: impl IntoIterator<Item = Topic>,
-    ) -> Option<Vec<bool>> {
+    pub fn touched(&self, span: (Position, Position), topics: impl IntoIterator<Item = Topic>) -> Option<Vec<bool>> {
         let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        if touched.first.is_none_or(|first| first > after) || touched.last < up_to {
-            return None;
-        }
         let last = |topic| touched.topics.get(&topic).copied();
-        Some(topics.into_iter().map(|topic| last(topic).is_some_and(|last| last > after)).collect())
+        let is_touched = |topic| last(topic).is_some_and(|last| last > span.0);
+        touched.knows(span).then(|| topics.into_iter().map(is_touched).collect())
     }
 
-    /// Which of these rooms were touched, as [`Notifier::touched`] says it.
-    pub fn touched_rooms(
-        &self,
-        (after, up_to): (Position, Position),
-        rooms: impl IntoIterator<Item = RoomShort>,
-    ) -> Option<Vec<RoomShort>> {
+    /// The rooms that were touched, as [`Notifier::touched`] says it: as much work as there are of them.
+    pub fn touched_rooms(&self, span: (Position, Position)) -> Option<HashSet<RoomShort>> {
         let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        if touched.first.is_none_or(|first| first > after) || touched.last < up_to {
-            return None;
-        }
-        let is_touched = |room: &RoomShort| touched.topics.get(&Topic::Room(*room)).is_some_and(|last| *last > after);
-        Some(rooms.into_iter().filter(is_touched).collect())
+        let after = (Bound::Excluded((span.0, RoomShort(u64::MAX))), Bound::Unbounded);
+        touched.knows(span).then(|| touched.rooms.range(after).map(|(_, room)| *room).collect())
     }
 
     /// Wakes those who wait for topics, without a commit (typing).
@@ -219,5 +223,21 @@ mod tests {
         assert_eq!(asked(5, 8), None, "a commit that was not noted yet");
         assert_eq!(asked(5, 7), Some(vec![false, true]));
         assert_eq!(asked(7, 7), Some(vec![false, false]));
+    }
+
+    #[test]
+    fn touched_rooms_are_those_of_later_commits_each_once() {
+        let notifier = Notifier::default();
+        for (position, room) in [(5, 1), (6, 2), (7, 1), (8, 3)] {
+            let touched = vec![Topic::Room(RoomShort(room)), Topic::Room(RoomShort(room)), Topic::Inbox];
+            notifier.commit(&Commit { position: Position(position), touched });
+        }
+        let asked = |after, up_to| notifier.touched_rooms((Position(after), Position(up_to)));
+        assert_eq!(asked(4, 8), None, "from before the start");
+        assert_eq!(asked(5, 9), None, "a commit that was not noted yet");
+        assert_eq!(asked(6, 8), Some([1, 3].map(RoomShort).into()));
+        assert_eq!(asked(5, 8), Some([1, 2, 3].map(RoomShort).into()));
+        assert_eq!(asked(8, 8), Some(HashSet::new()));
+        assert_eq!(notifier.touched.lock().unwrap().rooms.len(), 3);
     }
 }

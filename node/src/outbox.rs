@@ -78,6 +78,7 @@ impl Outbox {
         self.owe_set_aside().await?;
         let mut commits = self.core.notifier().positions();
         let mut link_ups = self.peers.link_ups();
+        let mut woken = self.peers.woken();
         let mut schedule = match &self.core.config().classic {
             Some(classic) => Schedule::new(u64::try_from(classic.longest_wait.as_millis()).unwrap_or(u64::MAX)),
             None => Schedule::default(),
@@ -110,6 +111,8 @@ impl Outbox {
                         schedule.handle(InEvent::LinkUp(server), now_ms, 0);
                     }
                 }
+                // The sender lives as long as the peers that this service holds.
+                _ = woken.changed() => schedule.handle(InEvent::Woken, now_ms, 0),
                 lost = forgotten.recv() => {
                     // What is not under way over mailboxes is offered again.
                     match lost {

@@ -16,7 +16,7 @@ use ruma::{
     api::{IncomingResponseExt, OutgoingRequest, path_builder::SinglePath},
 };
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
     Core, Error,
@@ -48,8 +48,7 @@ const FILES_AT_ONCE: usize = 4;
 /// Link-ups that a slow reader may be behind.
 const LINK_UPS: usize = 64;
 
-/// When a node that is visible nearby first looks who answered it there, and how often it looks again.
-const LOOK_FIRST: Duration = Duration::from_secs(3);
+/// How often a node that is visible nearby tries those there again; newcomers the overlay tries at once.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a question to a peer may take when a client waits for the answer.
@@ -69,6 +68,8 @@ pub struct Peers {
     answers: broadcast::Sender<Answered>,
     /// Since when peers with mailboxes are taken to sleep.
     asleep: Arc<Mutex<BTreeMap<OwnedServerName, std::time::Instant>>>,
+    /// Counts how often this device woke.
+    woken: watch::Sender<u64>,
 }
 
 /// Why a peer gave no answer that we can use.
@@ -142,7 +143,8 @@ impl Peers {
         let (link_ups, mail_forgotten) = (broadcast::Sender::new(LINK_UPS), broadcast::Sender::new(LINK_UPS));
         let (awaited, looking) = (Arc::default(), names::Looking::default());
         let (answers, asleep) = (broadcast::Sender::new(LINK_UPS), Arc::default());
-        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking, answers, asleep }
+        let woken = watch::Sender::new(0);
+        Self { core, links, classic, awaited, files, link_ups, mail_forgotten, looking, answers, asleep, woken }
     }
 
     /// Classic federation.
@@ -318,11 +320,11 @@ impl Peers {
         self.reconcile().await?;
         self.say_hello();
         let nearby = self.core.config().direct.visible_nearby;
-        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_FIRST, LOOK_EVERY);
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
-                // Contacts come to the local network at any time, and tell nobody but all of it.
+                // Who was there already, and could not be reached then, is not announced again.
                 _ = looks.tick(), if nearby => {
                     self.say_hello();
                     continue;

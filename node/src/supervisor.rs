@@ -67,6 +67,8 @@ impl NodeHandle {
         loops.spawn(async move { ("pushers", node.pushers.work(token).await) });
         let (node, token) = (self.clone(), stop.clone());
         loops.spawn(async move { ("delayed events", node.delayed.work(token).await) });
+        let (node, token) = (self.clone(), stop.clone());
+        loops.spawn(async move { ("clocks", node.watch_clocks(token).await) });
         self.links.resume().await?;
         Ok(Supervisor { node: self.clone(), loops, stop })
     }

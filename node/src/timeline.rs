@@ -1,6 +1,7 @@
 //! Reading rooms: events in the client's form, who may see them, pages of history, state, members, relations.
 
 pub(crate) mod bundle;
+pub(crate) mod gaps;
 mod history;
 pub(crate) mod nearest;
 pub(crate) mod reader;
@@ -30,9 +31,9 @@ use crate::{Core, Error};
 
 /// What asks other servers for history that is not here.
 pub trait Backfill: Send + Sync {
-    /// Brings in some events before the oldest that are here. Returns when they are stored, or when nobody has them.
-    /// Dropping the future is safe.
-    fn backfill<'a>(&'a self, room_id: &'a RoomId, limit: usize) -> BoxFuture<'a, Result<(), Error>>;
+    /// Brings in some events that come right before the event at position `gap`, or before the oldest that are here. Returns
+    /// when they are stored, or when nobody has them. Dropping the future is safe.
+    fn backfill<'a>(&'a self, room_id: &'a RoomId, gap: Option<i64>, limit: usize) -> BoxFuture<'a, Result<(), Error>>;
 }
 
 /// Reads of rooms. Cloning is cheap.

@@ -119,6 +119,13 @@ impl Typing {
         }
     }
 
+    /// The rooms in which somebody began or ended typing after `since`; none if an earlier run may have said so.
+    pub(crate) fn changed_rooms(&self, since: u64) -> Option<Vec<RoomShort>> {
+        let state = self.lock();
+        let changed = state.rooms.iter().filter(|(_, room)| room.changed > since).map(|(short, _)| *short);
+        (since >= self.first_serial).then(|| changed.collect())
+    }
+
     /// At most `limit` EDUs of what our users changed and a server has not heard of, the oldest change first.
     ///
     /// # Errors

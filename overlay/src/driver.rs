@@ -2,12 +2,15 @@
 //! makes what they return durable before it leaves. It never waits for a peer or the node, only for the link store and, once, for its own ports.
 
 mod contact;
+mod discovery;
 mod held;
 mod inbound;
 mod intro;
 mod links;
 mod mail;
+mod nearby;
 mod outbound;
+mod sleep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millpond_mailbox::contact_link::ContactLink;
+use millpond_mailbox::discovery::DiscoveryKey;
 use millpond_mailbox::host_key::HostKey;
 use millpond_mailbox::host_link::HostLink;
 use millpond_mailbox::introduction::Introduction;
@@ -23,7 +27,7 @@ use millpond_mailbox::link::StreamOwner;
 use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::schedule::Mode;
-use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::secrets::{LinkId, S0};
 use millpond_mailbox::session::Offered;
 use millpond_mailbox::stamp::MailboxId;
 use millpond_mailbox::stream::HintTable;
@@ -76,6 +80,14 @@ pub(crate) enum Command {
     },
     Addresses {
         reply: oneshot::Sender<Result<Vec<Address>, Error>>,
+    },
+    /// The device goes to sleep.
+    Suspend {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// It is awake.
+    Resume {
+        reply: oneshot::Sender<Result<(), Error>>,
     },
     Offer {
         reply: oneshot::Sender<Result<ContactLink, Error>>,
@@ -136,6 +148,8 @@ pub(crate) enum Command {
         host: HostKey,
         reply: oneshot::Sender<Result<(), Error>>,
     },
+    /// Somebody new is on the local network.
+    Nearby,
     /// A host says that something has come.
     Announced {
         mailbox: MailboxId,
@@ -221,6 +235,10 @@ pub(crate) struct Driver {
     closing: CancellationToken,
     links: BTreeMap<LinkId, Held>,
     hints: HintTable<StreamOwner>,
+    /// The secret of the next contact link: with it we can be found already, because the network takes a minute to hear of one.
+    spare: S0,
+    /// Who may find us, as the transports know it.
+    admitted: Vec<DiscoveryKey>,
     gate: Gate,
     attempts: Hourly<LinkId>,
     intro_attempts: Hourly<NodeName>,
@@ -228,6 +246,8 @@ pub(crate) struct Driver {
     tasks: Tasks,
     work: JoinSet<Done>,
     next_stream: u64,
+    /// Nothing is dialled.
+    asleep: bool,
     run: RunId,
     told: Vec<Address>,
     mail: Mail,
@@ -264,9 +284,12 @@ impl Driver {
             closing: parts.closing,
             links: stored.links,
             hints: HintTable::new(clock::now().day()),
+            spare: S0::generate(&mut clock::random()),
+            admitted: Vec::new(),
             tasks: parts.tasks,
             work: JoinSet::new(),
             next_stream: 0,
+            asleep: false,
             run: RunId::generate(&mut clock::random()),
             told: stored.told,
             mail: Mail::new(parts.hosts, parts.mode, stored.mail),
@@ -285,6 +308,7 @@ impl Driver {
         let closing = self.closing.clone();
         self.begin_sessions().await;
         self.resume_making();
+        self.watch_nearby();
         loop {
             let wait = self.mail_wait();
             tokio::select! {
@@ -319,6 +343,14 @@ impl Driver {
                 );
             }
             Command::Addresses { reply } => respond(reply, Ok(self.addresses())),
+            Command::Suspend { reply } => {
+                self.suspend();
+                respond(reply, Ok(()));
+            }
+            Command::Resume { reply } => {
+                self.resume().await;
+                respond(reply, Ok(()));
+            }
             Command::Offer { reply } => respond(reply, self.offer().await),
             Command::Accept { link, reply } => respond(reply, self.accept(&link).await),
             Command::Confirm { peer, reply } => respond(reply, self.confirm(&peer).await),
@@ -336,6 +368,7 @@ impl Driver {
             Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply).await,
             Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
             Command::LeaveHost { host, reply } => respond(reply, self.leave_host(host).await),
+            Command::Nearby => self.on_nearby(),
             Command::Announced { mailbox } => self.on_announced(mailbox).await,
             Command::Stamps { link, body, reply } => respond(reply, self.take_stamps(link, &body).await),
             Command::Hello { link, stream, hello, reply } => self.on_hello(link, stream, hello, reply).await,
@@ -359,8 +392,11 @@ impl Driver {
         if self.hints.day() != clock::now().day() {
             self.rebuild_hints();
         }
+        self.admit();
         self.close_idle();
-        self.tend_contacts().await;
+        if !self.asleep {
+            self.tend_contacts().await;
+        }
     }
 
     async fn listen(&mut self) -> Result<Vec<Address>, Error> {

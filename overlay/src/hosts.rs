@@ -19,6 +19,7 @@ use millpond_mailbox::way::HostAddress;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::host_client::{Depositor, HostClient, HostError, Owner};
 use crate::transport::{Address, tor};
@@ -32,11 +33,13 @@ pub(crate) struct Hosts {
     client: HostClient,
     depositors: Arc<Mutex<HashMap<HostKey, Open>>>,
     owners: Arc<Mutex<HashMap<MailboxId, Owner>>>,
+    /// Cuts what is under way.
+    cut: Arc<Mutex<CancellationToken>>,
 }
 
 impl Hosts {
     pub(crate) fn new(client: HostClient) -> Self {
-        Self { client, depositors: Arc::default(), owners: Arc::default() }
+        Self { client, depositors: Arc::default(), owners: Arc::default(), cut: Arc::default() }
     }
 
     /// Ends every connection.
@@ -44,8 +47,24 @@ impl Hosts {
         self.client.stop().await;
     }
 
+    /// Cuts every connection and what is asked on it; what is asked later goes over new ones.
+    pub(crate) fn cut(&self) {
+        std::mem::take(&mut *self.cut.lock()).cancel();
+        self.depositors.lock().clear();
+        self.owners.lock().clear();
+    }
+
+    async fn unless_cut<T>(&self, work: impl Future<Output = T>, otherwise: T) -> T {
+        let cut = self.cut.lock().clone();
+        cut.run_until_cancelled(work).await.unwrap_or(otherwise)
+    }
+
     /// Puts a deposit into a mailbox. What is not known is `Outcome::Unreachable`.
     pub(crate) async fn put(&self, at: HostAddress, bytes: Vec<u8>) -> Outcome {
+        self.unless_cut(self.try_put(at, bytes), Outcome::Unreachable).await
+    }
+
+    async fn try_put(&self, at: HostAddress, bytes: Vec<u8>) -> Outcome {
         let Ok(deposit) = Deposit::parse(&Bytes::from(bytes)) else { return Outcome::Refused };
         // A connection that was open may turn out to be dead; what was asked on it may be asked again.
         for _ in 0..2 {
@@ -74,7 +93,7 @@ impl Hosts {
 
     /// Whether a host answers at all. The connection is kept for what is deposited next.
     pub(crate) async fn reach(&self, at: &HostAddress) -> bool {
-        self.depositor(at).await.is_ok()
+        self.unless_cut(self.depositor(at), Err(HostError::Closed)).await.is_ok()
     }
 
     /// A connection for deposits, and whether it was made just now.
@@ -112,10 +131,13 @@ impl Hosts {
         secret: &MailboxSecret,
         after: Cursor,
     ) -> Result<Fetched, HostError> {
-        let owner = self.owner(at, secret).await?;
-        let fetched = owner.fetch(secret, after).await;
-        self.keep_or_drop(secret, owner, fetched.is_ok());
-        fetched
+        let fetch = async {
+            let owner = self.owner(at, secret).await?;
+            let fetched = owner.fetch(secret, after).await;
+            self.keep_or_drop(secret, owner, fetched.is_ok());
+            fetched
+        };
+        self.unless_cut(fetch, Err(HostError::Closed)).await
     }
 
     /// Deletes envelopes of ours.
@@ -125,10 +147,13 @@ impl Hosts {
         secret: &MailboxSecret,
         serials: &[Serial],
     ) -> Result<(), HostError> {
-        let owner = self.owner(at, secret).await?;
-        let deleted = owner.delete(secret, serials).await;
-        self.keep_or_drop(secret, owner, deleted.is_ok());
-        deleted
+        let delete = async {
+            let owner = self.owner(at, secret).await?;
+            let deleted = owner.delete(secret, serials).await;
+            self.keep_or_drop(secret, owner, deleted.is_ok());
+            deleted
+        };
+        self.unless_cut(delete, Err(HostError::Closed)).await
     }
 
     /// A connection on which only this mailbox is read: the one on which it is listened to, if there is one.
@@ -152,6 +177,15 @@ impl Hosts {
     /// # Errors
     /// Why it ended.
     pub(crate) async fn listen(
+        &self,
+        at: &HostAddress,
+        secret: &MailboxSecret,
+        arrived: mpsc::Sender<()>,
+    ) -> Result<(), HostError> {
+        self.unless_cut(self.listen_on(at, secret, arrived), Err(HostError::Closed)).await
+    }
+
+    async fn listen_on(
         &self,
         at: &HostAddress,
         secret: &MailboxSecret,

@@ -198,6 +198,23 @@ impl Overlay {
         self.ask(|reply| Command::Addresses { reply }).await
     }
 
+    /// The device goes to sleep, or the program to where it may not work: what is open closes, and nothing is dialled, polled or sent until `resume`. A
+    /// request meanwhile fails as to a peer that is not there.
+    ///
+    /// # Errors
+    /// When the overlay has stopped.
+    pub async fn suspend(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::Suspend { reply }).await
+    }
+
+    /// The device is awake: mailboxes are read at once, and everything goes over new streams.
+    ///
+    /// # Errors
+    /// When the overlay has stopped.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::Resume { reply }).await
+    }
+
     /// Makes a contact link with this node's present addresses, listening first if nothing listens yet. Whoever gets the link can answer it once; the
     /// answer comes as `Event::Pending`.
     ///

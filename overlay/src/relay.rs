@@ -7,6 +7,7 @@
 //!
 //! A host stands alone (`Relay::serve`) or beside a node, whose overlay hands over the streams that are meant for it.
 
+mod purpose;
 mod stream;
 mod worker;
 

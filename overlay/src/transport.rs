@@ -9,7 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use ::libp2p::Multiaddr;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
+use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -38,6 +39,27 @@ pub trait Transport: Send + Sync + 'static {
     /// Opens a stream to an address. Dropping the future gives the attempt up; the caller sets the time-out.
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<BoxIo, TransportError>>;
 
+    /// As `dial`, with what finds the other end if it shows itself only to those who have a key: the likeliest first.
+    fn dial_with<'a>(
+        &'a self,
+        address: &'a Address,
+        keys: &'a [DiscoverySecret],
+    ) -> BoxFuture<'a, Result<BoxIo, TransportError>> {
+        let _ = keys;
+        self.dial(address)
+    }
+
+    /// Whether what listens shows itself only to those whose keys were admitted.
+    fn is_restricted(&self) -> bool {
+        false
+    }
+
+    /// From now on those with these keys find what listens, and nobody else; the most important first, in case they are too many. It may take a minute
+    /// until the network knows.
+    fn admit(&self, keys: Vec<DiscoveryKey>) {
+        let _ = keys;
+    }
+
     /// Listens where the configuration says, and returns the addresses to tell contacts. `earlier` are those of last time: where possible they are
     /// taken again, because contacts know them. A second call changes nothing. Not to be dropped half-way.
     fn listen(&self, earlier: Vec<Address>) -> BoxFuture<'_, Result<Vec<Address>, TransportError>>;
@@ -57,6 +79,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Addresses of unknown nodes seen on the local network, when the user chose to be visible nearby.
     fn nearby(&self) -> Vec<Address>;
+
+    /// Ends when `nearby` has shown somebody new since it last ended. One task waits.
+    fn nearby_found(&self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
 
     /// Closes everything and waits for the transport's own tasks. Not to be dropped half-way.
     fn stop(&self) -> BoxFuture<'_, ()>;

@@ -64,7 +64,8 @@ impl Store {
     /// # Errors
     /// Storage errors.
     pub fn jump(&self) -> Result<Position, Error> {
-        let write = job(|_| Ok::<_, std::convert::Infallible>(()), |(), txn: &mut WriteTxn<'_>| Ok(txn.jump(JUMP)));
+        let write =
+            job(|_| Ok::<_, std::convert::Infallible>(()), |(), txn: &mut WriteTxn<'_>| Ok(txn.leave_out(JUMP)));
         Ok(self.write_blocking(write).map_err(store_error)?.0)
     }
 }

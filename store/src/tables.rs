@@ -68,6 +68,8 @@ tables! {
     EXTREMITIES: (RoomShort, EventShort) => ();
     /// Backward extremities: events that are referred to and not here, with the depth of who refers.
     BACKWARD: (RoomShort, OwnedEventId) => u64;
+    /// Gaps in the middle of a timeline: (room, position of the event before which history is missing).
+    GAPS: (RoomShort, i64) => Gap;
     /// Which events of the timeline follow an event that came later than they or is missing:
     /// (room, earlier event, later event). Where events come in order nothing is written here.
     SUCCESSORS: (RoomShort, OwnedEventId, EventShort) => ();
@@ -140,6 +142,10 @@ tables! {
     DIRECTORY_NAMES: OwnedUserId => String;
     /// The words by which they are found: `word user_id`, the word in lower case.
     DIRECTORY_WORDS: String => OwnedUserId;
+    /// E-mail addresses and phone numbers of local users: (user, medium, address).
+    THREEPIDS: (OwnedUserId, String, String) => Threepid;
+    /// Whose those are by which an account can be entered: (medium, address).
+    THREEPID_OWNERS: (String, String) => OwnedUserId;
     /// Sync filters: (user, filter id) to the filter as JSON.
     FILTERS: (OwnedUserId, String) => String;
     /// Connections of sliding sync: (user, device, connection id).
@@ -228,6 +234,8 @@ tables! {
     NAMED_NODES: OwnedServerName => NamedNode;
     /// Names in the DNS to the nodes that have proven to speak for them.
     NODE_NAMES: OwnedServerName => OwnedServerName;
+    /// Soft-failed events that were passed on: (room, server of their senders).
+    PASSED_ON: (RoomShort, OwnedServerName) => PassedOn;
     /// PDUs that a peer has sent and that are not judged yet, in the order of their commits.
     INBOX: u64 => StagedPdu;
     /// How many rows of the inbox are of a peer.

@@ -11,6 +11,8 @@ pub enum Topic {
     Room(RoomShort),
     /// Something of this user changed: memberships, account data, to-device messages, device lists, keys.
     User(OwnedUserId),
+    /// A membership of this user changed, or the account data by which his rooms are told apart (direct chats, tags).
+    UserRooms(OwnedUserId),
     /// There is new work for this destination.
     Outbox(OwnedServerName),
     /// There are new staged transactions.

@@ -166,7 +166,7 @@ impl<'t> WriteTxn<'t> {
     }
 
     /// Leaves out so many positions.
-    pub(crate) fn jump(&mut self, positions: u64) -> Position {
+    pub fn leave_out(&mut self, positions: u64) -> Position {
         self.position.0 += positions;
         self.position
     }

@@ -16,7 +16,7 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
             accounts.confirm(sender, request.auth.as_ref(), asked).await?;
             sender.user_id.clone()
         }
-        None => accounts.identify(request.auth.as_ref(), asked).await?,
+        None => accounts.identify_by_address(request.auth.as_ref(), asked).await?,
     };
     let log_out = match request.logout_devices {
         true => LogOut::AllBut(sender.map(|sender| sender.device_id)),

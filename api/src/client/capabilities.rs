@@ -1,7 +1,7 @@
 //! `GET /_matrix/client/v3/capabilities`
 
 use millpond_matrix::rules;
-use millpond_node::Error;
+use millpond_node::{Core, Error};
 use ruma::api::client::discovery::get_capabilities::v3::{
     Capabilities, GetLoginTokenCapability, ProfileFieldsCapability, Request, RoomVersionStability,
     RoomVersionsCapability, ThirdPartyIdChangesCapability,
@@ -37,11 +37,11 @@ struct Body {
     capabilities: All,
 }
 
-pub(crate) async fn handler(args: Args<Request>) -> Result<Http, Error> {
+pub(crate) async fn handler(core: Core, args: Args<Request>) -> Result<Http, Error> {
     let mut known = Capabilities::default();
     let available = rules::SUPPORTED.iter().map(|version| (version.clone(), RoomVersionStability::Stable)).collect();
     known.room_versions = RoomVersionsCapability::new(rules::DEFAULT, available);
-    known.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
+    known.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(core.config().identity_server.is_some());
     known.get_login_token = GetLoginTokenCapability::new(true);
     known.profile_fields = Some(ProfileFieldsCapability::new(true));
     let account_moderation = args.sender.admin.then_some(AccountModeration { lock: true, suspend: true });

@@ -18,7 +18,10 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
         }
         None => accounts.identify(request.auth.as_ref(), asked).await?,
     };
+    let unbound = accounts.unbind_all(&user_id).await?;
     accounts.deactivate(&user_id, request.erase).await?;
-    // There never was a third-party identifier to unbind.
-    Ok(Response::new(ThirdPartyIdRemovalStatus::Success))
+    Ok(Response::new(match unbound {
+        true => ThirdPartyIdRemovalStatus::Success,
+        false => ThirdPartyIdRemovalStatus::NoSupport,
+    }))
 }

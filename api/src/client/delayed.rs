@@ -60,7 +60,7 @@ pub(crate) fn delay(query: Option<&str>) -> Result<Option<Duration>, Error> {
 pub(crate) async fn schedule(delayed: &Delayed, sender: &Sender, ask: Ask<'_>) -> Result<Http, Error> {
     sender.active()?;
     if ask.delay > DELAY_MAX {
-        return Ok(too_long());
+        return Ok(too_long("M_UNKNOWN"));
     }
     let schedule = Schedule {
         user: &sender.user_id,
@@ -76,11 +76,12 @@ pub(crate) async fn schedule(delayed: &Delayed, sender: &Sender, ask: Ask<'_>) -
     Http::of(&json!({ "delay_id": delay_id }))
 }
 
-/// The error that clients of today know.
-fn too_long() -> Http {
+/// A delay that is too long. Clients that send through `/send` and `/state` know the code in a field of its own, which those
+/// of the proposal's present text find as `errcode`.
+fn too_long(errcode: &str) -> Http {
     let max_ms = u64::try_from(DELAY_MAX.as_millis()).unwrap_or(u64::MAX);
     let body = json!({
-        "errcode": "M_UNKNOWN",
+        "errcode": errcode,
         "org.matrix.msc4140.errcode": "M_MAX_DELAY_EXCEEDED",
         "error": format!("The delay is longer than {max_ms} ms"),
         "org.matrix.msc4140.max_delay": max_ms,
@@ -101,13 +102,17 @@ struct Put {
 async fn put(delayed: Delayed, limits: Limits, plain: Plain<AccessToken>) -> Result<Http, Error> {
     count(&limits, &plain)?;
     let body: Put = plain.body()?;
+    let delay = Duration::from_millis(body.delay);
+    if delay > DELAY_MAX {
+        return Ok(too_long("ORG.MATRIX.MSC4140_MAX_DELAY_EXCEEDED"));
+    }
     let ask = Ask {
         room_id: plain.path(0)?,
         kind: plain.path(1)?,
         txn_id: Some(plain.path(2)?),
         state_key: body.state_key,
         content: body.content.get(),
-        delay: Duration::from_millis(body.delay),
+        delay,
     };
     schedule(&delayed, &plain.sender, ask).await
 }

@@ -2,14 +2,14 @@
 
 use http::StatusCode;
 use millpond_node::{
-    Error,
+    Core, Error,
     accounts::{Accounts, Credential, NewDevice},
 };
 use ruma::api::{
     IncomingRequest, Metadata,
     client::{
         session::{
-            get_login_types::v3::{self as types, LoginType, PasswordLoginType, TokenLoginType},
+            get_login_types::v3::{self as types, LoginType, PasswordLoginType, SsoLoginType, TokenLoginType},
             login::v3::{self as login, LoginInfo, Password, Response},
         },
         uiaa::UserIdentifier,
@@ -25,10 +25,17 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(log_in);
 }
 
-async fn flows(_: Args<types::Request>) -> Result<types::Response, Error> {
+async fn flows(core: Core, _: Args<types::Request>) -> Result<types::Response, Error> {
     let mut token = TokenLoginType::new();
     token.get_login_token = true;
-    Ok(types::Response::new(vec![LoginType::Password(PasswordLoginType::new()), LoginType::Token(token)]))
+    let mut flows = vec![LoginType::Password(PasswordLoginType::new()), LoginType::Token(token)];
+    if core.config().single_sign_on {
+        let mut sso = SsoLoginType::new();
+        // Clients that know OAuth 2.0 use that, which is the same page.
+        sso.oauth_aware_preferred = true;
+        flows.push(LoginType::Sso(sso));
+    }
+    Ok(types::Response::new(flows))
 }
 
 async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Error> {
@@ -41,7 +48,9 @@ async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Err
         client: None,
     };
     let credential = match request.login_info {
-        LoginInfo::Password(password) => Credential::Password { user: named(&password)?, password: password.password },
+        LoginInfo::Password(password) => {
+            Credential::Password { user: named(&accounts, &password)?, password: password.password }
+        }
         LoginInfo::Token(token) => Credential::Token(token.token),
         other => {
             let message = format!("This homeserver has no login of type {:?}", other.login_type());
@@ -57,7 +66,7 @@ async fn log_in(accounts: Accounts, args: Args<Request>) -> Result<Response, Err
 
 /// The user whom a password login names, in the spelling of today or in that before r0.4.
 #[allow(deprecated, reason = "some clients still name the user the old way")]
-fn named(password: &Password) -> Result<String, Error> {
+fn named(accounts: &Accounts, password: &Password) -> Result<String, Error> {
     match (&password.identifier, &password.user) {
         (Some(UserIdentifier::Matrix(named)), _) => Ok(named.user.clone()),
         (None, Some(user)) => Ok(user.clone()),
@@ -65,8 +74,10 @@ fn named(password: &Password) -> Result<String, Error> {
             let message = "The login names no user: send `identifier` with `type` m.id.user and `user`";
             Err(Error::matrix(StatusCode::BAD_REQUEST, ErrorKind::MissingParam, message))
         }
-        // No account here has a third-party identifier, so none fits.
-        (Some(_), _) => Err(Error::forbidden("Accounts of this homeserver are known by their user name only")),
+        // Who has an account stays unknown: a name that nobody has takes as long as a wrong password.
+        (Some(identifier), _) => {
+            Ok(accounts.identified(identifier)?.map_or_else(Accounts::random_name, |user_id| user_id.to_string()))
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
         let message = "An account needs a password: send `password`";
         return Err(Error::matrix(StatusCode::BAD_REQUEST, ErrorKind::MissingParam, message));
     }
-    accounts.confirm_registration(args.request.auth.as_ref(), args.asked()).await?;
+    let address_of_user = accounts.confirm_registration(args.request.auth.as_ref(), args.asked()).await?;
 
     let Args { request, address, .. } = args;
     let device = NewDevice {
@@ -44,7 +44,8 @@ pub(crate) async fn handler(accounts: Accounts, args: Args<Request>) -> Result<R
     };
     let name = request.username.unwrap_or_else(Accounts::random_name);
     let account = NewAccount { name, password: request.password, admin: false };
-    let (user_id, session) = accounts.create(account, (!request.inhibit_login).then_some(device)).await?;
+    let device = (!request.inhibit_login).then_some(device);
+    let (user_id, session) = accounts.create_with(account, device, address_of_user).await?;
     let mut response = Response::new(user_id);
     if let Some(session) = session {
         response.access_token = Some(session.access_token);

@@ -1,20 +1,25 @@
-//! `/_matrix/client/v3/account/3pid`, and tokens for e-mail addresses and phone numbers: accounts here have no third-party
-//! identifiers, and get none.
+//! `/_matrix/client/v3/account/3pid` and what belongs to it: e-mail addresses and phone numbers of accounts, through the identity
+//! server that the owner has configured. Without one there are none: 403 `M_THREEPID_DENIED`.
+
+mod tokens;
 
 use http::{Method, StatusCode};
-use millpond_node::Error;
-use ruma::api::{
-    auth_scheme::AccessToken,
-    client::account::{
-        ThirdPartyIdRemovalStatus, add_3pid, bind_3pid, delete_3pid, get_3pids,
-        request_3pid_management_token_via_email as via_email, request_3pid_management_token_via_msisdn as via_msisdn,
-        request_password_change_token_via_email as password_via_email,
-        request_password_change_token_via_msisdn as password_via_msisdn,
-        request_registration_token_via_email as registration_via_email,
-        request_registration_token_via_msisdn as registration_via_msisdn, unbind_3pid,
-    },
-    error::ErrorKind,
+use millpond_node::{
+    Error,
+    accounts::{Accounts, Address},
+    limits::{Kind, Limits},
 };
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedClientSecret, OwnedSessionId, UInt,
+    api::{
+        auth_scheme::AccessToken,
+        client::account::{ThirdPartyIdRemovalStatus, add_3pid, bind_3pid, delete_3pid, get_3pids, unbind_3pid},
+        error::ErrorKind,
+    },
+    thirdparty::{ThirdPartyIdentifier, ThirdPartyIdentifierInit},
+};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::glue::{Args, Http, Plain, Routes};
 
@@ -22,76 +27,101 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(list);
     routes.add(add);
     routes.add(bind);
-    routes.add(token_via_email);
-    routes.add(token_via_msisdn);
     routes.add(delete);
     routes.add(unbind);
     let paths = ["/_matrix/client/v3/account/3pid", "/_matrix/client/r0/account/3pid"];
-    routes.add_at(Method::POST, &paths, add_the_old_way);
-    routes.add(password_by_email);
-    routes.add(password_by_msisdn);
-    routes.add(registration_by_email);
-    routes.add(registration_by_msisdn);
+    routes.add_at(Method::POST, &paths, bind_the_old_way);
+    tokens::routes(routes);
 }
 
-async fn list(_: Args<get_3pids::v3::Request>) -> Result<get_3pids::v3::Response, Error> {
-    Ok(get_3pids::v3::Response::new(Vec::new()))
+async fn list(accounts: Accounts, args: Args<get_3pids::v3::Request>) -> Result<get_3pids::v3::Response, Error> {
+    let at = |ms: u64| MilliSecondsSinceUnixEpoch(UInt::new(ms).unwrap_or(UInt::MAX));
+    let found = accounts.threepids(&args.sender.user_id)?.into_iter().map(|(address, row)| {
+        ThirdPartyIdentifier::from(ThirdPartyIdentifierInit {
+            medium: address.medium(),
+            address: address.as_str().to_owned(),
+            validated_at: at(row.validated_at_ms),
+            added_at: at(row.added_at_ms.unwrap_or_default()),
+        })
+    });
+    Ok(get_3pids::v3::Response::new(found.collect()))
 }
 
-async fn add(_: Args<add_3pid::v3::Request>) -> Result<add_3pid::v3::Response, Error> {
-    Err(denied())
+async fn add(accounts: Accounts, args: Args<add_3pid::v3::Request>) -> Result<add_3pid::v3::Response, Error> {
+    args.sender.active()?;
+    accounts.may_have_threepids()?;
+    let asked = args.asked();
+    let Args { request, sender, .. } = args;
+    accounts.confirm(&sender, request.auth.as_ref(), asked).await?;
+    let validated = accounts.validated(&request.sid, &request.client_secret).await?;
+    accounts.add_threepid(&sender.user_id, validated).await?;
+    Ok(add_3pid::v3::Response::new())
 }
 
-async fn bind(_: Args<bind_3pid::v3::Request>) -> Result<bind_3pid::v3::Response, Error> {
-    Err(denied())
+async fn bind(accounts: Accounts, args: Args<bind_3pid::v3::Request>) -> Result<bind_3pid::v3::Response, Error> {
+    args.sender.active()?;
+    let Args { request, sender, .. } = args;
+    let server = &request.identity_server_info;
+    let session = (&*request.sid, &*request.client_secret);
+    accounts.bind_threepid(&sender.user_id, (&server.id_server, &server.id_access_token), session).await?;
+    Ok(bind_3pid::v3::Response::new())
 }
 
-async fn token_via_email(_: Args<via_email::v3::Request>) -> Result<via_email::v3::Response, Error> {
-    Err(denied())
+/// The body of the deprecated endpoint, which does what `/3pid/bind` does.
+#[derive(Deserialize)]
+struct OldBind {
+    #[serde(alias = "threePidCreds")]
+    three_pid_creds: Credentials,
 }
 
-async fn token_via_msisdn(_: Args<via_msisdn::v3::Request>) -> Result<via_msisdn::v3::Response, Error> {
-    Err(denied())
+#[derive(Deserialize)]
+struct Credentials {
+    client_secret: OwnedClientSecret,
+    id_server: String,
+    id_access_token: String,
+    sid: OwnedSessionId,
 }
 
-async fn delete(_: Args<delete_3pid::v3::Request>) -> Result<delete_3pid::v3::Response, Error> {
-    // There is none, so it is gone as asked.
-    Ok(delete_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::Success))
+async fn bind_the_old_way(accounts: Accounts, limits: Limits, plain: Plain<AccessToken>) -> Result<Http, Error> {
+    plain.sender.active()?;
+    limits.take(Kind::Action, Some((&plain.sender.user_id, &plain.sender.device_id)), None)?;
+    accounts.may_have_threepids()?;
+    let OldBind { three_pid_creds: it } = plain.body()?;
+    let bound = accounts
+        .bind_threepid(&plain.sender.user_id, (&it.id_server, &it.id_access_token), (&it.sid, &it.client_secret))
+        .await;
+    bound.map_err(|error| match error.kind().map(|kind| kind.errcode().to_string()).as_deref() {
+        Some("M_SESSION_NOT_VALIDATED" | "M_SESSION_EXPIRED" | "M_NO_VALID_SESSION") => {
+            Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidAuthFailed, error.to_string())
+        }
+        _ => error,
+    })?;
+    Http::of(&json!({}))
 }
 
-async fn unbind(_: Args<unbind_3pid::v3::Request>) -> Result<unbind_3pid::v3::Response, Error> {
-    Ok(unbind_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::NoSupport))
+async fn delete(accounts: Accounts, args: Args<delete_3pid::v3::Request>) -> Result<delete_3pid::v3::Response, Error> {
+    let Args { request, sender, .. } = args;
+    let address = Address::parse(&request.medium, &request.address)?;
+    // It goes from the account whatever the identity server says.
+    let unbound = match accounts.unbind_threepid(&sender.user_id, &address, request.id_server.as_deref()).await {
+        Ok(unbound) => unbound,
+        Err(Error::Store(error)) => return Err(error.into()),
+        Err(_) => false,
+    };
+    accounts.remove_threepid(&sender.user_id, &address).await?;
+    Ok(delete_3pid::v3::Response::new(status(unbound)))
 }
 
-async fn add_the_old_way(_: Plain<AccessToken>) -> Result<Http, Error> {
-    Err(denied())
+async fn unbind(accounts: Accounts, args: Args<unbind_3pid::v3::Request>) -> Result<unbind_3pid::v3::Response, Error> {
+    let Args { request, sender, .. } = args;
+    let address = Address::parse(&request.medium, &request.address)?;
+    let unbound = accounts.unbind_threepid(&sender.user_id, &address, request.id_server.as_deref()).await?;
+    Ok(unbind_3pid::v3::Response::new(status(unbound)))
 }
 
-async fn password_by_email(
-    _: Args<password_via_email::v3::Request>,
-) -> Result<password_via_email::v3::Response, Error> {
-    Err(denied())
-}
-
-async fn password_by_msisdn(
-    _: Args<password_via_msisdn::v3::Request>,
-) -> Result<password_via_msisdn::v3::Response, Error> {
-    Err(denied())
-}
-
-async fn registration_by_email(
-    _: Args<registration_via_email::v3::Request>,
-) -> Result<registration_via_email::v3::Response, Error> {
-    Err(denied())
-}
-
-async fn registration_by_msisdn(
-    _: Args<registration_via_msisdn::v3::Request>,
-) -> Result<registration_via_msisdn::v3::Response, Error> {
-    Err(denied())
-}
-
-fn denied() -> Error {
-    let message = "This homeserver keeps no e-mail addresses or phone numbers";
-    Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message)
+fn status(unbound: bool) -> ThirdPartyIdRemovalStatus {
+    match unbound {
+        true => ThirdPartyIdRemovalStatus::Success,
+        false => ThirdPartyIdRemovalStatus::NoSupport,
+    }
 }

@@ -73,7 +73,7 @@ async fn the_node_says_what_it_can() {
     let node = TestNode::new();
     let alice = node.user("alice").await;
     let versions = node.ok(node.get("", "/_matrix/client/versions")).await;
-    assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.17")));
+    assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.19")));
     let json = node.ok(node.get(&alice, "/_matrix/client/v3/capabilities")).await;
     assert_eq!(json["capabilities"]["m.room_versions"]["default"], "12");
     assert_eq!(json["capabilities"]["m.room_versions"]["available"]["6"], "stable");

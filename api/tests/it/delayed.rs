@@ -159,6 +159,12 @@ async fn delays_and_their_number_are_bounded() {
     let too_long = node.fails(node.put(&alice, ask("604800001", 0), message("x")), 400, "M_UNKNOWN").await;
     assert_eq!(too_long["org.matrix.msc4140.errcode"], "M_MAX_DELAY_EXCEEDED");
     assert_eq!(too_long["org.matrix.msc4140.max_delay"], json!(604_800_000));
+    let unstable =
+        format!("/_matrix/client/unstable/org.matrix.msc4140/rooms/{}/delayed_event/m.room.message/t", escape(&room));
+    let body = json!({ "delay": 604_800_001, "content": message("x") });
+    let code = "ORG.MATRIX.MSC4140_MAX_DELAY_EXCEEDED";
+    let too_long = node.fails(node.put(&alice, unstable, body), 400, code).await;
+    assert_eq!(too_long["org.matrix.msc4140.max_delay"], json!(604_800_000));
     for txn in 1..=100 {
         node.ok(node.put(&alice, ask("20000", txn), message("x"))).await;
     }

@@ -8,5 +8,6 @@ mod hostile;
 mod mailed;
 mod people;
 mod rooms;
+mod soft_failed;
 mod spaces;
 mod three;

@@ -39,5 +39,6 @@ mod serve;
 mod sliding;
 mod sync;
 mod third_party;
+mod threepids;
 mod user_data;
 mod user_directory;

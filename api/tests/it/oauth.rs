@@ -4,6 +4,7 @@ mod account;
 mod code;
 mod create;
 mod device;
+mod sso;
 mod world;
 
 use serde_json::json;

@@ -1,5 +1,6 @@
 //! Simplified sliding sync (MSC4186).
 
+mod changes;
 mod extensions;
 mod filters;
 mod rooms;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use millpond_node::config::Config;
 
 use crate::{admin, demo, relay, run, settings::Settings};
 
@@ -139,10 +140,10 @@ impl Place {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self, adjust: fn(&mut Config)) -> anyhow::Result<()> {
         match self.command {
-            None => run::run(self.run),
-            Some(Command::Run(settings)) => run::run(*settings),
+            None => run::run(self.run, adjust),
+            Some(Command::Run(settings)) => run::run(*settings, adjust),
             Some(Command::Account { place, command }) => admin::account::run(&place, command),
             Some(Command::Contact { place, command }) => admin::contact::run(&place, command.unwrap_or_default()),
             Some(Command::Mailbox { place, command }) => admin::mailbox::run(&place, command),

@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::obsolete::Ear;
 
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
     // State resolution names event ids in its spans from `info` on, libp2p peer ids and addresses, arti relays; a filter that mentions them itself wins.
@@ -12,12 +14,9 @@ pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
         format!("log filter `{filter}`: use off, error, warn, info, debug, trace or target=level,...")
     })?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .init();
+    let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+    // The ear hears what nobody wants to read.
+    tracing_subscriber::registry().with(written.with_filter(filter)).with(Ear.with_filter(LevelFilter::ERROR)).init();
     Ok(())
 }
 

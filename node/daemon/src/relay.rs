@@ -15,11 +15,12 @@ use millpond_overlay::{
     transport::{
         Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
+        tor::OwnService,
     },
 };
 use millpond_store::HostDatabase;
 
-use crate::{logs, logs::say, run::StopSignals};
+use crate::{logs, logs::say, obsolete, run::StopSignals};
 use files::{Files, Keys};
 use settings::{Decided, Settings};
 
@@ -89,7 +90,8 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         let routes = millpond_node::tor::routes(&decided.tor, &decided.data_dir).context("setting up Tor")?;
         let (mut transports, mut name): (Vec<Box<dyn Transport>>, _) = (Vec::new(), None);
         if let Some(tor) = routes.tor().filter(|_| decided.tor.onion) {
-            transports.push(Box::new(tor.peers(Some("mailboxes"))));
+            // Whoever has a stamp must find it.
+            transports.push(Box::new(tor.peers(Some(OwnService { nickname: "mailboxes", restricted: false }))));
         }
         if !routes.is_tor_only() {
             let transport = direct(decided, &keys).context("setting up the network")?;
@@ -103,7 +105,10 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
         for (address, name) in addresses.iter().filter(|address| address.is_ip()).zip(name.iter().cycle()) {
             say(&format!("Circuit relay: {address}/p2p/{name}"));
         }
-        signals.told().await?;
+        let why = tokio::select! {
+            told = signals.told() => told.err(),
+            obsolete = obsolete::heard() => Some(obsolete),
+        };
         tracing::info!("stopping");
         let stop = async {
             relay.stop().await;
@@ -111,7 +116,8 @@ fn host(decided: &Decided) -> anyhow::Result<()> {
                 tor.stop().await;
             }
         };
-        tokio::time::timeout(SHUTDOWN, stop).await.context("the host did not end in time and was cut off")
+        let stopped = tokio::time::timeout(SHUTDOWN, stop).await;
+        why.map_or_else(|| stopped.context("the host did not end in time and was cut off"), Err)
     });
     runtime.shutdown_timeout(TAIL);
     outcome

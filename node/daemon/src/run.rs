@@ -9,13 +9,16 @@ use std::{
 
 use anyhow::Context;
 use millpond_api::Listener;
-use millpond_node::{NodeHandle, config::Registration};
+use millpond_node::{
+    NodeHandle,
+    config::{Config, Registration},
+};
 use tokio::net::TcpListener;
 
 use crate::{
     admin, logs,
     logs::say,
-    relay,
+    obsolete, relay,
     serving::Serving,
     settings::{Decided, Settings},
 };
@@ -25,7 +28,7 @@ mod doors;
 /// For what still runs on the runtime after the ordered end, which itself stays below 4.5 s.
 const TAIL: Duration = Duration::from_millis(300);
 
-pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings, adjust: fn(&mut Config)) -> anyhow::Result<()> {
     let mut decided = settings.decide()?;
     logs::start(&decided.log)?;
     let data_dir = decided.node.data_dir.clone();
@@ -36,6 +39,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     decided.node.client_base_url = decided.public_url.clone().unwrap_or_else(local);
     let first_run = !admin::has_node(&data_dir);
     let host_mailboxes = decided.host_mailboxes;
+    adjust(&mut decided.node);
     let node = open(decided.node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let outcome = runtime.block_on(async {
@@ -62,7 +66,7 @@ fn bind(decided: &Decided) -> anyhow::Result<(std::net::TcpListener, SocketAddr)
     })
 }
 
-fn open(config: millpond_node::config::Config) -> anyhow::Result<NodeHandle> {
+fn open(config: Config) -> anyhow::Result<NodeHandle> {
     let data_dir = config.data_dir.clone();
     millpond_node::start::open(config).map_err(|error| match admin::running(&data_dir) {
         Ok(Some(address)) if admin::is_in_use(&error) => already_running(&data_dir, &address),
@@ -98,6 +102,7 @@ async fn serve(
     }
     let failure = tokio::select! {
         told = signals.told() => told.err(),
+        obsolete = obsolete::heard() => Some(obsolete),
         failure = serving.failed() => Some(failure),
     };
     tracing::info!("stopping");

@@ -164,9 +164,15 @@ pub(crate) struct Settings {
     /// PEM files with certificates to trust beside the system's, comma-separated
     #[arg(long, env = "MILLPOND_TRUST_CERTIFICATES", value_delimiter = ',', value_name = "FILE")]
     pub(crate) trust_certificates: Option<Vec<PathBuf>>,
-    /// The identity server for invites by e-mail address or phone number, as https://host [default: none, and no such invites]
+    /// The identity server for e-mail addresses, phone numbers and invites by them, as https://host [default: none, and no such things]
     #[arg(long, env = "MILLPOND_IDENTITY_SERVER", value_name = "URL")]
     pub(crate) identity_server: Option<String>,
+    /// A token for that server, for validations where a user has none: registration, forgotten passwords
+    #[arg(long, env = "MILLPOND_IDENTITY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) identity_token: Option<String>,
+    /// Whether clients that only know single sign-on may log in through the node's login page [default: false]
+    #[arg(long, env = "MILLPOND_SINGLE_SIGN_ON", value_name = "true|false")]
+    pub(crate) single_sign_on: Option<bool>,
     /// The secret with which tools make accounts at /_synapse/admin/v1/register [default: none, and no such accounts]
     #[arg(long, env = "MILLPOND_REGISTRATION_SHARED_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) registration_shared_secret: Option<String>,
@@ -292,6 +298,8 @@ impl Settings {
         let public_url = set.public_url()?;
         node.support = set.support()?;
         node.identity_server = set.identity_server()?;
+        node.identity_token = set.identity_token.clone();
+        node.single_sign_on = set.single_sign_on.unwrap_or(false);
         node.registration_shared_secret = set.registration_shared_secret.clone();
         node.allowed_hosts = set.hosts.unwrap_or_default();
         let log = set.log.unwrap_or_else(|| "info".to_owned());
@@ -350,6 +358,8 @@ impl Settings {
             allow_networks,
             trust_certificates,
             identity_server,
+            identity_token,
+            single_sign_on,
             registration_shared_secret,
             support_page,
             support_email,

@@ -5,10 +5,11 @@ use millpond_store::{View, job, rows, tables};
 use ruma::{OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 
 use super::{
-    Accounts, NewDevice, Session,
+    Accounts, NewDevice, Session, Validated,
     device::{self, Opening},
     name,
     removal::user_deactivated,
+    threepids,
 };
 use crate::{Error, rooms::Action};
 
@@ -59,6 +60,19 @@ impl Accounts {
         account: NewAccount,
         device: Option<NewDevice>,
     ) -> Result<(OwnedUserId, Option<Session>), Error> {
+        self.create_with(account, device, None).await
+    }
+
+    /// As [`Accounts::create`], with an address that the user has shown to be his.
+    ///
+    /// # Errors
+    /// As [`Accounts::create`]; 400 `M_THREEPID_IN_USE`.
+    pub async fn create_with(
+        &self,
+        account: NewAccount,
+        device: Option<NewDevice>,
+        address: Option<Validated>,
+    ) -> Result<(OwnedUserId, Option<Session>), Error> {
         let user_id = name::new_user_id(&account.name, self.0.core.identity().server_name())?;
         free(self.0.core.snapshot()?.view(), &user_id)?;
         let now_ms = self.0.core.clock().now_ms();
@@ -69,15 +83,19 @@ impl Accounts {
         };
         let row = rows::Account { password_hash, created_at_ms: now_ms, admin: account.admin, deactivated: false };
         let (user, open, cache) = (user_id.clone(), opening.clone(), self.0.tokens.clone());
-        let read = user.clone();
+        let (read, wanted) = (user.clone(), address.clone());
         let create = job(
             move |view| {
                 free(view, &read)?;
+                wanted.iter().try_for_each(|wanted| threepids::admit(view, &read, &wanted.address))?;
                 let first = !view.any(tables::ACCOUNTS, ())?;
                 Ok::<_, Error>(rows::Account { admin: row.admin || first, ..row.clone() })
             },
             move |row: rows::Account, txn| {
                 txn.put(tables::ACCOUNTS, &user, &row)?;
+                if let Some(Validated { address, at_ms }) = &address {
+                    threepids::put(txn, &user, address, *at_ms, now_ms)?;
+                }
                 open.as_ref().map_or(Ok(()), |open| open.write(txn, &cache, &user))
             },
         );

@@ -27,6 +27,8 @@ pub enum Credential {
 
 /// How long a login token lives: as long as it takes to show a QR code to another device.
 pub const LOGIN_TOKEN_LIFETIME: Duration = Duration::from_secs(120);
+/// That of a single sign-on: as long as a browser needs to hand it to the client ("Handling the callback").
+const SSO_TOKEN_LIFETIME: Duration = Duration::from_secs(10);
 /// Login tokens at once.
 const CAPACITY: usize = 1024;
 
@@ -49,9 +51,18 @@ impl Accounts {
 
     /// A login token for another device of a user; it works once.
     pub fn login_token(&self, user_id: &UserId) -> String {
+        self.login_token_for(user_id, LOGIN_TOKEN_LIFETIME)
+    }
+
+    /// A login token for a client that waits for it after a single sign-on; it works once.
+    pub fn sso_token(&self, user_id: &UserId) -> String {
+        self.login_token_for(user_id, SSO_TOKEN_LIFETIME)
+    }
+
+    fn login_token_for(&self, user_id: &UserId, lifetime: Duration) -> String {
         let token = token::random_token();
         let now_ms = self.0.core.clock().now_ms();
-        let lifetime_ms = u64::try_from(LOGIN_TOKEN_LIFETIME.as_millis()).unwrap_or(u64::MAX);
+        let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let mut tokens = self.0.login_tokens.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|_, (_, expires_ms)| *expires_ms > now_ms);
         if tokens.len() >= CAPACITY {
@@ -103,7 +114,7 @@ impl Accounts {
                 attempt.succeeded();
                 Ok(user_id)
             }
-            _ => Err(Error::forbidden("This login token is not valid: it works once and for two minutes")),
+            _ => Err(Error::forbidden("This login token is not valid: it works once and for a short time")),
         }
     }
 

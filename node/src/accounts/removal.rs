@@ -8,6 +8,7 @@ use millpond_store::{
 };
 use ruma::{DeviceId, UserId};
 
+use super::threepids;
 use crate::{delayed, keys, pushers, user_directory};
 
 /// A device was removed; its row and its token are gone already.
@@ -32,6 +33,7 @@ pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: 
         let marks = AccountMarks { erased: true, ..AccountMarks::default() };
         txn.put(tables::ACCOUNT_MARKS, user_id, &marks)?;
     }
+    threepids::user_deactivated(txn, user_id)?;
     txn.remove_all(tables::PROFILES, (user_id,))?;
     txn.remove(tables::PRESENCE_STATUS, user_id)?;
     delayed::user_deactivated(txn, user_id)?;
@@ -41,6 +43,7 @@ pub(crate) fn user_deactivated(txn: &mut WriteTxn<'_>, user_id: &UserId, erase: 
     txn.remove(tables::OAUTH_RESETS, user_id)?;
     keys::user_deactivated(txn, user_id)?;
     txn.touch(Topic::User(user_id.to_owned()));
+    txn.touch(Topic::UserRooms(user_id.to_owned()));
     Ok(())
 }
 

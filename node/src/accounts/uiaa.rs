@@ -13,14 +13,17 @@ use http::{Method, StatusCode};
 use ruma::{
     OwnedUserId, UserId,
     api::{
-        client::uiaa::{AuthData, AuthFlow, AuthType, UiaaInfo, UserIdentifier},
+        client::uiaa::{
+            AuthData, AuthFlow, AuthType, EmailIdentity, Msisdn, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier,
+        },
         error::{ErrorKind, StandardErrorBody},
     },
+    thirdparty::Medium,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Accounts, Sender, token};
+use super::{Accounts, Address, Sender, Validated, token};
 use crate::{Error, config::Registration};
 
 /// The request that asks for authentication.
@@ -41,6 +44,8 @@ enum Goal<'a> {
     User(&'a UserId),
     /// Of which user it is.
     AnyUser,
+    /// Of which user it is, who may have forgotten his password and shows an address of his account.
+    Forgetful,
     /// That the stranger may register.
     Registration,
 }
@@ -59,6 +64,8 @@ struct Session {
     bound_to: [u8; 32],
     completed: Vec<AuthType>,
     user_id: Option<OwnedUserId>,
+    /// The address that a stranger has shown to be his.
+    address: Option<Validated>,
     expires_ms: u64,
 }
 
@@ -77,39 +84,47 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::confirm`].
     pub async fn identify(&self, auth: Option<&AuthData>, asked: Asked) -> Result<OwnedUserId, Error> {
-        let proven = self.interact(&Goal::AnyUser, auth, asked).await?;
+        let proven = self.interact(&Goal::AnyUser, auth, asked).await?.user_id;
         proven.ok_or_else(|| Error::internal("a completed password stage names its user"))
     }
 
-    /// Confirms that a stranger may register.
+    /// As [`Accounts::identify`], or by an address of the account: for who has forgotten his password.
+    ///
+    /// # Errors
+    /// As [`Accounts::confirm`].
+    pub async fn identify_by_address(&self, auth: Option<&AuthData>, asked: Asked) -> Result<OwnedUserId, Error> {
+        let proven = self.interact(&Goal::Forgetful, auth, asked).await?.user_id;
+        proven.ok_or_else(|| Error::internal("a completed stage names its user"))
+    }
+
+    /// Confirms that a stranger may register; gives the address that he has shown to be his, if any.
     ///
     /// # Errors
     /// As [`Accounts::confirm`]; 403 `M_FORBIDDEN` when registration is closed.
-    pub async fn confirm_registration(&self, auth: Option<&AuthData>, asked: Asked) -> Result<(), Error> {
-        self.interact(&Goal::Registration, auth, asked).await.map(drop)
-    }
-
-    async fn interact(
+    pub async fn confirm_registration(
         &self,
-        goal: &Goal<'_>,
         auth: Option<&AuthData>,
         asked: Asked,
-    ) -> Result<Option<OwnedUserId>, Error> {
-        let flow = self.flow(goal)?;
+    ) -> Result<Option<Validated>, Error> {
+        Ok(self.interact(&Goal::Registration, auth, asked).await?.address)
+    }
+
+    async fn interact(&self, goal: &Goal<'_>, auth: Option<&AuthData>, asked: Asked) -> Result<Session, Error> {
+        let flows = self.flows(goal)?;
         let bound_to = digest(goal, &asked);
         let (id, mut session) = match auth.and_then(AuthData::session) {
             Some(id) => (id.to_owned(), self.session(id, &bound_to)?),
             None => (token::random_token(), self.fresh(bound_to)),
         };
         let refusal = match auth {
-            Some(auth) => self.stage(goal, &flow, auth, &mut session, asked.address).await?,
+            Some(auth) => self.stage(goal, &flows, auth, &mut session, asked.address).await?,
             None => None,
         };
-        if flow.iter().all(|stage| session.completed.contains(stage)) {
+        if flows.iter().any(|flow| flow.iter().all(|stage| session.completed.contains(stage))) {
             self.0.uiaa.lock().remove(&id);
-            return Ok(session.user_id);
+            return Ok(session);
         }
-        let mut info = UiaaInfo::new(vec![AuthFlow::new(flow)]);
+        let mut info = UiaaInfo::new(flows.into_iter().map(AuthFlow::new).collect());
         info.completed.clone_from(&session.completed);
         info.params = RawValue::from_string("{}".to_owned()).ok();
         info.session = Some(id.clone());
@@ -118,21 +133,33 @@ impl Accounts {
         Err(Error::Uiaa(Box::new(info)))
     }
 
-    /// The stages of our only flow for a goal.
-    fn flow(&self, goal: &Goal<'_>) -> Result<Vec<AuthType>, Error> {
-        match (goal, self.0.core.config().registration) {
-            (Goal::User(_) | Goal::AnyUser, _) => Ok(vec![AuthType::Password]),
-            (Goal::Registration, Registration::Token) => Ok(vec![AuthType::RegistrationToken]),
-            (Goal::Registration, Registration::Open) => Ok(vec![AuthType::Dummy]),
-            (Goal::Registration, Registration::Closed) => Err(Error::forbidden(
-                "Registration is closed on this homeserver; its owner makes accounts with `millpond account create`",
-            )),
-        }
+    /// The flows of stages for a goal, of which one is to be completed.
+    fn flows(&self, goal: &Goal<'_>) -> Result<Vec<Vec<AuthType>>, Error> {
+        let config = self.0.core.config();
+        let first = match (goal, config.registration) {
+            (Goal::User(_) | Goal::AnyUser | Goal::Forgetful, _) => AuthType::Password,
+            (Goal::Registration, Registration::Token) => AuthType::RegistrationToken,
+            (Goal::Registration, Registration::Open) => AuthType::Dummy,
+            (Goal::Registration, Registration::Closed) => {
+                return Err(Error::forbidden(
+                    "Registration is closed on this homeserver; its owner makes accounts with `millpond account create`",
+                ));
+            }
+        };
+        let addresses =
+            [AuthType::EmailIdentity, AuthType::Msisdn].into_iter().filter(|_| config.identity_server.is_some());
+        let others: Vec<_> = match goal {
+            Goal::User(_) | Goal::AnyUser => Vec::new(),
+            Goal::Forgetful => addresses.map(|stage| vec![stage]).collect(),
+            // An address that is shown before the rest belongs to the account then.
+            Goal::Registration => addresses.map(|stage| vec![stage, first.clone()]).collect(),
+        };
+        Ok([vec![first]].into_iter().chain(others).collect())
     }
 
     fn fresh(&self, bound_to: [u8; 32]) -> Session {
         let expires_ms = self.0.core.clock().now_ms() + SESSION_MS;
-        Session { bound_to, completed: Vec::new(), user_id: None, expires_ms }
+        Session { bound_to, completed: Vec::new(), user_id: None, address: None, expires_ms }
     }
 
     fn session(&self, id: &str, bound_to: &[u8; 32]) -> Result<Session, Error> {
@@ -153,14 +180,14 @@ impl Accounts {
     async fn stage(
         &self,
         goal: &Goal<'_>,
-        flow: &[AuthType],
+        flows: &[Vec<AuthType>],
         auth: &AuthData,
         session: &mut Session,
         address: Option<IpAddr>,
     ) -> Result<Option<StandardErrorBody>, Error> {
         // Without a type the client asks whether stages that it did elsewhere are done: we have none of that kind.
         let Some(kind) = auth.auth_type() else { return Ok(None) };
-        if !flow.contains(&kind) {
+        if !flows.iter().any(|flow| flow.contains(&kind)) {
             let message = format!("{} is not a stage of this request", kind.as_str());
             return Ok(Some(StandardErrorBody::new(ErrorKind::Unrecognized, message)));
         }
@@ -183,6 +210,13 @@ impl Accounts {
                 (!right).then_some("This registration token is not valid")
             }
             AuthData::Dummy(_) => None,
+            AuthData::EmailIdentity(EmailIdentity { thirdparty_id_creds, .. })
+            | AuthData::Msisdn(Msisdn { thirdparty_id_creds, .. }) => {
+                if let Err(refusal) = self.address_stage(goal, &kind, thirdparty_id_creds, session, address).await {
+                    return as_stage(refusal);
+                }
+                None
+            }
             _ => Some("This stage is not one that the homeserver can check"),
         };
         match wrong {
@@ -201,10 +235,7 @@ impl Accounts {
         password: &str,
         address: Option<IpAddr>,
     ) -> Result<Option<OwnedUserId>, Error> {
-        let UserIdentifier::Matrix(named) = identifier else { return Ok(None) };
-        let Ok(user_id) = super::name::meant_user_id(&named.user, self.0.core.identity().server_name()) else {
-            return Ok(None);
-        };
+        let Some(user_id) = self.identified(identifier)? else { return Ok(None) };
         if let Goal::User(expected) = goal
             && user_id != **expected
         {
@@ -212,6 +243,51 @@ impl Accounts {
         }
         let right = self.check_password(&user_id, password.to_owned(), address).await?;
         Ok(right.then_some(user_id))
+    }
+
+    /// The user whom an identifier means, if it is one of ours.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn identified(&self, identifier: &UserIdentifier) -> Result<Option<OwnedUserId>, Error> {
+        let (medium, text) = match identifier {
+            UserIdentifier::Matrix(named) => {
+                return Ok(super::name::meant_user_id(&named.user, self.0.core.identity().server_name()).ok());
+            }
+            UserIdentifier::Email(email) => (Medium::Email, email.address.as_str()),
+            UserIdentifier::Msisdn(phone) => (Medium::Msisdn, phone.number.as_str()),
+            // Which code a country has is not known here: the number must have it.
+            UserIdentifier::PhoneNumber(phone) if phone.phone.starts_with('+') => {
+                (Medium::Msisdn, phone.phone.as_str())
+            }
+            _ => return Ok(None),
+        };
+        Address::parse(&medium, text).map_or(Ok(None), |address| self.threepid_owner(&address))
+    }
+
+    /// Checks that an address was validated, and that it is that of an account or, for strangers, of none.
+    async fn address_stage(
+        &self,
+        goal: &Goal<'_>,
+        kind: &AuthType,
+        shown: &ThirdpartyIdCredentials,
+        session: &mut Session,
+        from: Option<IpAddr>,
+    ) -> Result<(), Error> {
+        let failed = |message: &str| Error::matrix(StatusCode::UNAUTHORIZED, ErrorKind::ThreepidAuthFailed, message);
+        let attempt = self.0.limits.attempt(None, from)?;
+        let validated = self.validated(&shown.sid, &shown.client_secret).await?;
+        if validated.address.is_email() != (*kind == AuthType::EmailIdentity) {
+            return Err(failed("the session is for an address of another kind"));
+        }
+        match (goal, self.threepid_owner(&validated.address)?) {
+            (Goal::Forgetful, Some(owner)) => session.user_id = Some(owner),
+            (Goal::Forgetful, None) => return Err(failed("no account here has this address")),
+            (Goal::Registration, None) => session.address = Some(validated),
+            _ => return Err(failed("the address belongs to an account already")),
+        }
+        attempt.succeeded();
+        Ok(())
     }
 
     /// Whether this is the token that lets strangers register.
@@ -241,11 +317,24 @@ impl Sessions {
     }
 }
 
+/// A refusal of a stage, after which the client may try again; other errors end the request.
+fn as_stage(error: Error) -> Result<Option<StandardErrorBody>, Error> {
+    match &error {
+        Error::Matrix { .. } => match error.kind() {
+            Some(kind @ ErrorKind::ThreepidAuthFailed) => {
+                Ok(Some(StandardErrorBody::new(kind.clone(), error.to_string())))
+            }
+            _ => Err(error),
+        },
+        _ => Err(error),
+    }
+}
+
 /// What a session is bound to. The body counts without `auth`, and however it is spaced and ordered.
 fn digest(goal: &Goal<'_>, asked: &Asked) -> [u8; 32] {
     let user = match goal {
         Goal::User(user_id) => user_id.as_str(),
-        Goal::AnyUser | Goal::Registration => "",
+        Goal::AnyUser | Goal::Forgetful | Goal::Registration => "",
     };
     let body = match serde_json::from_slice::<std::collections::BTreeMap<String, serde_json::Value>>(&asked.body) {
         Ok(mut fields) => {

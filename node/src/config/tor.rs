@@ -23,6 +23,8 @@ pub struct Tor {
     pub mode: TorMode,
     /// An onion service of this node, at which contacts reach it directly. They see by it when the node is on.
     pub onion: bool,
+    /// Whether contacts alone can find that service, rather than everybody who knows its address.
+    pub restricted: bool,
     /// Whether contacts may see the node's IP address although an onion route is in use.
     pub direct: Option<bool>,
     /// A SOCKS5 proxy that is Tor, instead of the Tor in this process.

@@ -51,8 +51,6 @@ impl ByTor {
         settings: &Settings,
     ) -> Result<Response<Body>, EgressError> {
         let (secure, host, port) = target(request.uri(), port)?;
-        #[cfg(feature = "deliberate-leak")]
-        super::leak::leak(&host, port).await;
         let io = self.stream(&host, port).await?;
         let io: BoxIo = match secure {
             true => Box::new(self.encrypt(io, &host, settings).await?),

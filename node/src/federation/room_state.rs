@@ -147,7 +147,8 @@ impl Federation {
     ) -> Result<(Rows, Rows), Error> {
         let mut sight = self.sight(view, origin, room_id)?;
         let (short, row, pdu) = visible(&mut sight, event_id)?;
-        if pdu.flags().soft_failed {
+        // Of one that set what was not set before it looks the same as of one that was stored without this.
+        if pdu.flags().soft_failed && pdu.state_key().is_some() && row.meta.replaces.is_none() {
             return Err(Error::not_found("the state before that event was not kept"));
         }
         let state = events(view, &state_before(view, &sight.room.1, short, &row)?)?;

@@ -134,6 +134,7 @@ fn empty(txn: &mut WriteTxn<'_>, event: EventShort, row: EventRow) -> Result<(),
     index::forget(txn, row.meta.room, event, &words::of_event(&row))?;
     if let Some(position) = row.meta.position {
         txn.remove(tables::TIMELINE, (row.meta.room, position))?;
+        txn.remove(tables::GAPS, (row.meta.room, position))?;
     }
     let (meta, position) = (row.meta.clone(), row.meta.position);
     let before = rows::pdu(&room.room_id, row)?;

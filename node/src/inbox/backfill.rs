@@ -1,5 +1,5 @@
 //! Older history for a client that scrolls back: asked of a member that is linked, checked like everything that comes from
-//! a peer, and put before the oldest event that is here.
+//! a peer, and put into the gap where the client reads, or before the oldest event that is here.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use millpond_matrix::{
     state::{Resolution, StateSet},
 };
 use millpond_store::{
-    job,
+    View, job,
     rows::{Room, RoomShort},
     tables,
 };
@@ -51,28 +51,28 @@ struct History {
     events: Vec<CheckedPdu>,
     /// The state before those of them whose prev events are not here.
     states: HashMap<OwnedEventId, Arc<StateMap>>,
+    /// The position of the event after the gap that it is to fill.
+    gap: Option<i64>,
 }
 
 impl Backfill for Inbox {
-    fn backfill<'a>(&'a self, room_id: &'a RoomId, limit: usize) -> BoxFuture<'a, Result<(), Error>> {
-        self.fetch_history(room_id, limit.clamp(1, MAX_EVENTS)).boxed()
+    fn backfill<'a>(&'a self, room_id: &'a RoomId, gap: Option<i64>, limit: usize) -> BoxFuture<'a, Result<(), Error>> {
+        self.fetch_history(room_id, gap, limit.clamp(1, MAX_EVENTS)).boxed()
     }
 }
 
 impl Inbox {
-    async fn fetch_history(&self, room_id: &RoomId, limit: usize) -> Result<(), Error> {
+    async fn fetch_history(&self, room_id: &RoomId, gap: Option<i64>, limit: usize) -> Result<(), Error> {
         // One at a time: a second client would ask for the same.
         let _turn = self.backfilling.lock().await;
         let (short, room, from) = {
             let snapshot = self.core.snapshot()?;
             let view = snapshot.view();
             let Some((short, room)) = rows::room(view, room_id)? else { return Ok(()) };
-            let missing = view.scan(tables::BACKWARD, (short,))?;
-            let mut missing: Vec<_> =
-                missing.map(|row| row.map(|((_, id), depth)| (depth, id))).collect::<Result<_, _>>()?;
-            missing.sort_unstable_by(|a, b| b.cmp(a));
-            missing.truncate(MAX_STARTS);
-            let from: Vec<OwnedEventId> = missing.into_iter().map(|(_, id)| id).collect();
+            let from = match gap {
+                Some(edge) => view.get(tables::GAPS, (short, edge))?.map(|gap| gap.missing).unwrap_or_default(),
+                None => before_the_oldest(view, short)?,
+            };
             (short, room, from)
         };
         if from.is_empty() {
@@ -98,7 +98,12 @@ impl Inbox {
             };
             answer.pdus.truncate(MAX_EVENTS);
             let checked = self.check_all(rules, &server, answer.pdus).await?;
-            let history = self.prepare((short, &room), rules, &server, checked).await?;
+            let checked = match gap {
+                Some(_) => self.within_gap(short, &from, checked)?,
+                None => checked,
+            };
+            let mut history = self.prepare((short, &room), rules, &server, checked).await?;
+            history.gap = gap;
             if self.write_history((short, room.clone()), rules, history).await? > 0 {
                 return Ok(());
             }
@@ -116,7 +121,7 @@ impl Inbox {
     ) -> Result<History, Error> {
         events.retain(|pdu| pdu.room_id() == &*room.1.room_id);
         events.sort_by_key(|pdu| (pdu.depth(), pdu.owned_event_id()));
-        let mut history = History { events: Vec::new(), states: HashMap::new() };
+        let mut history = History { events: Vec::new(), states: HashMap::new(), gap: None };
         let mut here: HashSet<OwnedEventId> = HashSet::new();
         let mut asked = 0;
         for pdu in events {
@@ -136,6 +141,26 @@ impl Inbox {
             history.events.push(pdu);
         }
         Ok(history)
+    }
+
+    /// Those of the events that lead from the gap's newer side to what is here, and not beyond.
+    fn within_gap(
+        &self,
+        room: RoomShort,
+        from: &[OwnedEventId],
+        events: Vec<CheckedPdu>,
+    ) -> Result<Vec<CheckedPdu>, Error> {
+        let mut left: HashMap<OwnedEventId, CheckedPdu> =
+            events.into_iter().map(|pdu| (pdu.owned_event_id(), pdu)).collect();
+        let (mut next, mut within) = (from.to_vec(), Vec::new());
+        while let Some(id) = next.pop() {
+            let Some(pdu) = left.remove(&id) else { continue };
+            if !self.connected(room, &pdu, &HashSet::new())?.0 {
+                next.extend(pdu.prev_events().iter().cloned());
+                within.push(pdu);
+            }
+        }
+        Ok(within)
     }
 
     /// Whether an event has its place already, and whether all its prev events have.
@@ -212,7 +237,7 @@ impl Inbox {
                     // The oldest is written first, and all of them stand before what is here.
                     let oldest = match oldest {
                         Some(oldest) => oldest,
-                        None => apply::oldest(txn.view(), short)? - history_job.events.len() as i64,
+                        None => apply::place(txn.view(), short, history_job.gap, history_job.events.len())?,
                     };
                     let mut slice = Slice { oldest, done: 0, written: 0, resolve: None };
                     for (at, pdu) in history_job.events.iter().enumerate().skip(next).take(SLICE) {
@@ -251,6 +276,24 @@ impl Inbox {
         }
         Ok(written)
     }
+}
+
+/// What the oldest events refer to: the newest of it first, and nothing that belongs into a gap.
+fn before_the_oldest(view: View<'_>, room: RoomShort) -> Result<Vec<OwnedEventId>, Error> {
+    let mut in_gaps = HashSet::new();
+    for row in view.scan(tables::GAPS, (room,))? {
+        in_gaps.extend(row?.1.missing);
+    }
+    let mut missing = Vec::new();
+    for row in view.scan(tables::BACKWARD, (room,))? {
+        let ((_, id), depth) = row?;
+        if !in_gaps.contains(&id) {
+            missing.push((depth, id));
+        }
+    }
+    missing.sort_unstable_by(|a, b| b.cmp(a));
+    missing.truncate(MAX_STARTS);
+    Ok(missing.into_iter().map(|(_, id)| id).collect())
 }
 
 /// What one commit of history did.

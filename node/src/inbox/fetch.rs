@@ -295,7 +295,9 @@ impl Inbox {
         let mut resolutions: Vec<Resolution> = Vec::new();
         loop {
             let (core, job_pdu, job_room, before) = (self.core.clone(), pdu.clone(), room.clone(), before.clone());
-            let (resolved, context) = (resolutions.clone(), Context { owed: owed.clone(), ..Context::default() });
+            let now_ms = core.clock().now_ms();
+            let (resolved, context) =
+                (resolutions.clone(), Context { owed: owed.clone(), now_ms, ..Context::default() });
             let enters = enters.clone();
             let write = job(
                 |_| Ok::<_, Error>(()),

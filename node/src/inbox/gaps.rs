@@ -111,10 +111,25 @@ impl Inbox {
     pub(crate) async fn go_on(&self, server: &ServerName, room_id: &RoomId) -> Result<(), Error> {
         self.gaps.mark(room_id);
         self.confirm_rooms(server).await?;
-        if self.peers.has_history(server, room_id)? {
-            self.backfill(room_id, usize::MAX).await?;
+        if let Some(before) = self.peers.history_before(server, room_id)? {
+            let gap = self.gap_before(room_id, &before)?;
+            self.backfill(room_id, gap, usize::MAX).await?;
         }
         Ok(())
+    }
+
+    /// The gap of a room's timeline in which these events are missing.
+    fn gap_before(&self, room_id: &RoomId, missing: &[String]) -> Result<Option<i64>, Error> {
+        let snapshot = self.core.snapshot()?;
+        let view = snapshot.view();
+        let Some(room) = rows::room_short(view, room_id)? else { return Ok(None) };
+        for row in view.scan(tables::GAPS, (room,))? {
+            let ((_, position), gap) = row?;
+            if gap.missing.iter().any(|id| missing.iter().any(|asked| asked == id)) {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
     }
 
     /// Marks every room with something parked: who was away may be back.

@@ -223,7 +223,8 @@ pub(super) fn write_verdict(
     verdict: Verdict,
 ) -> Result<(), millpond_store::Error> {
     let served = served(&ready.staged, &ready.pdu);
-    let context = Context { owed: Owed::Onward(served), ..Context::default() };
+    let now_ms = core.clock().now_ms();
+    let context = Context { owed: Owed::Onward(served), now_ms, ..Context::default() };
     if !matches!(verdict, Verdict::Duplicate) {
         let applied = apply::write(txn, core.identity(), (short, room), &ready.pdu, verdict, &context)?;
         if applied.appended {

@@ -8,18 +8,26 @@ use millpond_overlay::{
     transport::{
         Address, Transport, TransportError,
         libp2p::{Libp2p, Libp2pConfig},
-        tor::{Onion, Tor, is_onion},
+        tor::{Onion, OwnService, Tor, is_onion},
     },
 };
 use zeroize::Zeroizing;
 
-use crate::{Error, config::Direct};
+use crate::{
+    Error,
+    config::{Direct, TorSettings},
+};
 
-/// The transports to and from peers; `onion` opens a service of this node.
-pub(super) fn to_peers(settings: &Direct, routes: &Routes, onion: bool) -> Result<Vec<Box<dyn Transport>>, Error> {
+/// The transports to and from peers; `onion` says whether there is a service of this node.
+pub(super) fn to_peers(
+    settings: &Direct,
+    routes: &Routes,
+    onion: &TorSettings,
+) -> Result<Vec<Box<dyn Transport>>, Error> {
     let mut transports: Vec<Box<dyn Transport>> = Vec::new();
     if let Some(tor) = routes.tor() {
-        transports.push(Box::new(tor.peers(onion.then_some("node"))));
+        let service = OwnService { nickname: "node", restricted: onion.restricted };
+        transports.push(Box::new(tor.peers(onion.onion.then_some(service))));
     }
     if !routes.is_tor_only() {
         transports.push(Box::new(direct(settings)?));
@@ -71,7 +79,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::TorSettings;
 
     const ONION: &str = "/onion3/duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad:7448";
     const IP: &str = "/ip4/192.0.2.1/tcp/7448";

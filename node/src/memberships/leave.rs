@@ -178,6 +178,7 @@ fn set_outside(
         None => drop(txn.remove(tables::STRIPPED, (user, room))?),
     }
     txn.touch(Topic::User(user.to_owned()));
+    txn.touch(Topic::UserRooms(user.to_owned()));
     Ok(())
 }
 

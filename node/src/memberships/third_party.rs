@@ -1,29 +1,26 @@
 //! Invites of people who are known by an e-mail address or a phone number only (client-server API, "Third-party invites"),
 //! through the identity server that the owner has configured. Without one nobody is asked and nothing is invited.
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, StatusCode};
 use millpond_matrix::{
     build::EventDraft,
     signing::{PublicKeyMap, verify_json},
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
-    api::{error::ErrorKind, federation::thirdparty::exchange_invite},
+    api::federation::thirdparty::exchange_invite,
     events::{StateEventType, TimelineEventType},
     serde::{Base64, Raw},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json, value::to_raw_value};
 use sha2::{Digest, Sha256};
 
 use super::Memberships;
 use crate::{
     Error, directory,
-    egress::Limits,
+    identity_service::{As, IdentityServer},
     peers::PATIENCE,
     rooms::{Action, current, known_room, local},
 };
@@ -77,13 +74,13 @@ impl Memberships {
     /// 403 `M_THREEPID_DENIED` without a configured identity server, `M_SERVER_NOT_TRUSTED` for another one, 403 for who
     /// may not invite, 504 when the identity server does not answer as it should; as [`Memberships::invite`].
     pub async fn invite_third_party(&self, sender: &UserId, room_id: &RoomId, ask: ThirdParty) -> Result<(), Error> {
-        let base = self.identity_server(&ask.id_server)?;
+        let server = IdentityServer::named(&self.core, &ask.id_server, StatusCode::FORBIDDEN)?;
         // Nobody is written to for an invite that the room would not let in.
         self.try_third_party(sender, room_id)?;
-        if let Some(user) = self.look_up(&base, &ask).await? {
+        if let Some(user) = look_up(&server, &ask).await? {
             return self.invite(sender, room_id, &user, CanonicalJsonObject::new()).await;
         }
-        let stored: Stored = self.store_invite(&base, sender, room_id, &ask).await?;
+        let stored: Stored = self.store_invite(&server, sender, room_id, &ask).await?;
         let key = stored.public_keys.first().cloned();
         let key = key.ok_or_else(|| Error::unreachable("the identity server gave no key with the invite"))?;
         let keys: Vec<_> = stored.public_keys.iter().take(KEYS_MAX).map(shown).collect();
@@ -152,21 +149,6 @@ impl Memberships {
         self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
     }
 
-    /// The configured identity server, if it is the one that is asked for.
-    fn identity_server(&self, asked: &str) -> Result<String, Error> {
-        let Some(base) = self.core.config().identity_server.as_deref() else {
-            let message = "no identity server is configured: invite users by their Matrix ids";
-            return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message));
-        };
-        let base = base.trim_end_matches('/');
-        let host = base.split_once("://").map_or(base, |(_, host)| host);
-        if host != asked {
-            let message = format!("this homeserver asks the identity server {host} only");
-            return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ServerNotTrusted, message));
-        }
-        Ok(base.to_owned())
-    }
-
     /// That the room would take a third-party invite of this sender.
     fn try_third_party(&self, sender: &UserId, room_id: &RoomId) -> Result<(), Error> {
         let snapshot = self.core.snapshot()?;
@@ -181,34 +163,9 @@ impl Memberships {
         local::plan(&self.core, view, room_id, draft).map(drop)
     }
 
-    /// Whose address it is, if the identity server knows (identity service API, "Performing lookups"): it is told a hash.
-    async fn look_up(&self, base: &str, ask: &ThirdParty) -> Result<Option<OwnedUserId>, Error> {
-        #[derive(Deserialize)]
-        struct Details {
-            algorithms: Vec<String>,
-            lookup_pepper: String,
-        }
-        #[derive(Deserialize)]
-        struct Found {
-            mappings: std::collections::BTreeMap<String, OwnedUserId>,
-        }
-        let token = &ask.id_access_token;
-        let url = format!("{base}/_matrix/identity/v2/hash_details");
-        let Details { algorithms, lookup_pepper } = self.ask_identity(Method::GET, &url, token, None).await?;
-        if !algorithms.iter().any(|algorithm| algorithm == "sha256") {
-            return Err(Error::unreachable("the identity server does not look up by SHA-256"));
-        }
-        let digest = Sha256::digest(format!("{} {} {lookup_pepper}", ask.address.to_lowercase(), ask.medium));
-        let hash = URL_SAFE_NO_PAD.encode(digest);
-        let url = format!("{base}/_matrix/identity/v2/lookup");
-        let body = json!({ "addresses": [hash], "algorithm": "sha256", "pepper": lookup_pepper });
-        let Found { mut mappings } = self.ask_identity(Method::POST, &url, token, Some(body)).await?;
-        Ok(mappings.remove(&hash))
-    }
-
     async fn store_invite(
         &self,
-        base: &str,
+        server: &IdentityServer,
         sender: &UserId,
         room_id: &RoomId,
         ask: &ThirdParty,
@@ -231,8 +188,7 @@ impl Memberships {
                 }
             }
         }
-        let url = format!("{base}/_matrix/identity/v2/store-invite");
-        self.ask_identity(Method::POST, &url, &ask.id_access_token, Some(body)).await
+        server.ask(Method::POST, "/store-invite", As::Holder(&ask.id_access_token), Some(body)).await
     }
 
     /// That the identity server stands by the key of an invite. Only the configured one is asked.
@@ -242,14 +198,15 @@ impl Memberships {
             valid: bool,
         }
         let text = |name: &str| invite.get(name).and_then(CanonicalJsonValue::as_str);
-        let Some(base) = self.core.config().identity_server.as_deref() else { return Ok(()) };
+        let Ok(server) = IdentityServer::configured(&self.core) else { return Ok(()) };
         let (Some(url), Some(key)) = (text("key_validity_url"), text("public_key")) else { return Ok(()) };
-        if !url.starts_with(&format!("{}/", base.trim_end_matches('/'))) {
+        if !url.starts_with(&format!("{}/", server.base())) {
             return Ok(());
         }
         // Standard base64 has three letters that mean something else in a query.
         let key = key.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-        let Valid { valid } = self.ask_identity(Method::GET, &format!("{url}?public_key={key}"), "", None).await?;
+        let url = format!("{url}?public_key={key}");
+        let Valid { valid } = server.ask_at(Method::GET, &url, As::Anybody, None).await?;
         if valid { Ok(()) } else { Err(Error::forbidden("the identity server has taken the key of that invite back")) }
     }
 
@@ -263,13 +220,13 @@ impl Memberships {
             public_key: String,
         }
         let refused = || Error::forbidden("the proof is not signed by the identity server of this homeserver");
-        let base = self.core.config().identity_server.as_deref().ok_or_else(refused)?.trim_end_matches('/');
+        let server = IdentityServer::configured(&self.core).map_err(|_| refused())?;
         let Some(CanonicalJsonValue::Object(signatures)) = proof.get("signatures") else { return Err(refused()) };
         for (signer, keys) in signatures.iter().take(KEYS_MAX) {
             let CanonicalJsonValue::Object(keys) = keys else { continue };
             for id in keys.keys().take(KEYS_MAX).filter(|id| is_key_id(id)) {
-                let url = format!("{base}/_matrix/identity/v2/pubkey/{id}");
-                let Ok(PublicKey { public_key }) = self.ask_identity(Method::GET, &url, "", None).await else {
+                let path = format!("/pubkey/{id}");
+                let Ok(PublicKey { public_key }) = server.ask(Method::GET, &path, As::Anybody, None).await else {
                     continue;
                 };
                 let Ok(key) = Base64::parse(public_key) else { continue };
@@ -284,35 +241,29 @@ impl Memberships {
         }
         Err(refused())
     }
+}
 
-    async fn ask_identity<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        url: &str,
-        token: &str,
-        body: Option<Value>,
-    ) -> Result<T, Error> {
-        let mut request = Request::builder().method(method).uri(url);
-        if !token.is_empty() {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let request = request.body(body).map_err(|e| Error::invalid_param(format!("not a request: {e}")))?;
-        let https_only = url.starts_with("https:");
-        let limits = Limits { time: TIME, body: BODY_MAX, redirects: 0, https_only };
-        let failed = |e: String| Error::unreachable(format!("the identity server does not answer as it should: {e}"));
-        let answer = self.core.egress().send(request, limits).await.map_err(|e| failed(e.to_string()))?;
-        match answer.status() {
-            status if status.is_success() => serde_json::from_slice(answer.body()).map_err(|e| failed(e.to_string())),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Error::forbidden("the identity server refuses your token, or asks for its terms to be accepted"))
-            }
-            status => Err(failed(format!("status {status}"))),
-        }
+/// Whose address it is, if the identity server knows (identity service API, "Performing lookups"): it is told a hash.
+async fn look_up(server: &IdentityServer, ask: &ThirdParty) -> Result<Option<OwnedUserId>, Error> {
+    #[derive(Deserialize)]
+    struct Details {
+        algorithms: Vec<String>,
+        lookup_pepper: String,
     }
+    #[derive(Deserialize)]
+    struct Found {
+        mappings: std::collections::BTreeMap<String, OwnedUserId>,
+    }
+    let who = As::Holder(&ask.id_access_token);
+    let Details { algorithms, lookup_pepper } = server.ask(Method::GET, "/hash_details", who, None).await?;
+    if !algorithms.iter().any(|algorithm| algorithm == "sha256") {
+        return Err(Error::unreachable("the identity server does not look up by SHA-256"));
+    }
+    let digest = Sha256::digest(format!("{} {} {lookup_pepper}", ask.address.to_lowercase(), ask.medium));
+    let hash = URL_SAFE_NO_PAD.encode(digest);
+    let body = json!({ "addresses": [hash], "algorithm": "sha256", "pepper": lookup_pepper });
+    let Found { mut mappings } = server.ask(Method::POST, "/lookup", who, Some(body)).await?;
+    Ok(mappings.remove(&hash))
 }
 
 fn is_key_id(id: &str) -> bool {
@@ -331,9 +282,5 @@ const SHOWN: [(&str, &str, &str); 5] = [
     ("room_join_rules", "m.room.join_rules", "join_rule"),
     ("room_type", "m.room.create", "type"),
 ];
-/// How long the identity server has for an answer.
-const TIME: Duration = Duration::from_secs(20);
-/// Bytes of an answer of it.
-const BODY_MAX: u64 = 64 << 10;
 /// Keys that are put into the room.
 const KEYS_MAX: usize = 8;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use data_encoding::BASE32_NOPAD;
 use millpond_store::{
     View,
-    rows::{EventRow, EventShort, OutboxItem, RoomShort},
+    rows::{EventMeta, EventRow, EventShort, OutboxItem, RoomShort},
     tables,
 };
 use ruma::{OwnedServerName, ServerName};
@@ -155,7 +155,7 @@ impl Outbox {
                     let row = rooms::rows::event(view, event)?;
                     let room = rooms::rows::room_row(view, row.meta.room)?;
                     if route == Route::Link {
-                        via.push(served_in(view, row.meta.room, row.meta.position, &mut served)?);
+                        via.push(served_in(view, event, &row.meta, &mut served)?);
                     }
                     bytes += row.json.len();
                     pdus.push(AnyPdu::of(&room, raw(row)?));
@@ -210,15 +210,16 @@ pub(super) type Linked = Vec<(OwnedServerName, u64)>;
 /// The servers of a room that we serve ourselves, us included: who was linked when the event was written has it owed.
 pub(super) fn served_in(
     view: View<'_>,
-    room: RoomShort,
-    position: Option<i64>,
+    event: EventShort,
+    meta: &EventMeta,
     known: &mut BTreeMap<RoomShort, Linked>,
 ) -> Result<BTreeSet<OwnedServerName>, Error> {
-    let linked = match known.entry(room) {
+    let linked = match known.entry(meta.room) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(place) => place.insert(linked_in(view, room)?),
+        Entry::Vacant(place) => place.insert(linked_in(view, meta.room)?),
     };
-    let written = position.and_then(|position| u64::try_from(position).ok()).unwrap_or_default();
+    // One that was soft-failed has no place in the timeline; it was numbered when it came.
+    let written = meta.position.map_or(event.0, |position| u64::try_from(position).unwrap_or_default());
     Ok(linked.iter().filter(|(_, since)| *since <= written).map(|(server, _)| server.clone()).collect())
 }
 

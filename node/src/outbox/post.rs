@@ -114,7 +114,7 @@ impl Outbox {
             items.push(match item {
                 OutboxItem::Pdu(event) => {
                     let row = rooms::rows::event(view, event)?;
-                    let via = served_in(view, row.meta.room, row.meta.position, &mut served)?;
+                    let via = served_in(view, event, &row.meta, &mut served)?;
                     let mut nodes = Vec::new();
                     for server in &via {
                         nodes.extend(node_of(view, server)?);

@@ -20,6 +20,8 @@ pub enum InEvent {
     Idle(OwnedServerName),
     /// It could not be reached, or did not take the batch.
     Failed(OwnedServerName),
+    /// This device has slept: nobody was reached, which says nothing of anybody.
+    Woken,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,11 @@ impl Schedule {
                 *destination = Destination { work: true, ..Destination::default() };
             }
             InEvent::Idle(server) => drop(self.destinations.remove(&server)),
+            InEvent::Woken => {
+                for destination in self.destinations.values_mut() {
+                    (destination.failures, destination.not_before_ms) = (0, now_ms);
+                }
+            }
             InEvent::Failed(server) => {
                 let longest_wait_ms = self.longest_wait_ms(&server);
                 let destination = self.destinations.entry(server).or_default();
@@ -170,5 +177,20 @@ mod tests {
         // The pump asks the store again after every event, so what was committed meanwhile comes as new work.
         schedule.handle(InEvent::Work(peer()), 0, 0);
         assert_eq!(schedule.start(0), [peer()]);
+    }
+
+    #[test]
+    fn a_device_that_wakes_waits_for_nobody() {
+        let mut schedule = Schedule::default();
+        schedule.handle(InEvent::Work(peer()), 0, 0);
+        for now_ms in 0..20 {
+            assert!(!schedule.start(now_ms * 1_000_000).is_empty());
+            schedule.handle(InEvent::Failed(peer()), now_ms * 1_000_000, u64::MAX);
+        }
+        let now_ms = 19_000_001;
+        assert!(schedule.start(now_ms).is_empty());
+        schedule.handle(InEvent::Woken, now_ms, 0);
+        assert_eq!(schedule.start(now_ms), [peer()]);
+        assert!(schedule.away().is_empty());
     }
 }

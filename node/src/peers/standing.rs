@@ -18,7 +18,7 @@ use millpond_store::{
     tables,
 };
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{PeerError, Peers};
 use crate::Error;
@@ -42,6 +42,12 @@ impl Answered {
     pub fn room(&self) -> Option<OwnedRoomId> {
         let part = self.target.strip_prefix(FEDERATION)?.split(['/', '?']).nth(1)?;
         RoomId::parse(unescaped(part)?).ok()
+    }
+
+    /// The events that it was about, where they stand in the query.
+    fn events(&self) -> Vec<String> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query).as_bytes();
+        url::form_urlencoded::parse(query).filter(|(name, _)| name == "v").map(|(_, id)| id.into_owned()).collect()
     }
 }
 
@@ -106,6 +112,18 @@ impl Peers {
         }
         self.stand(to, question).await.map_err(storage)?;
         Err(PeerError::Later)
+    }
+
+    /// This device was asleep and is not any more: nothing that was in vain before says anything now.
+    pub(crate) fn wake(&self) {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.woken.send_modify(|times| *times += 1);
+        self.say_hello();
+    }
+
+    /// Changes whenever this device wakes.
+    pub(crate) fn woken(&self) -> watch::Receiver<u64> {
+        self.woken.subscribe()
     }
 
     /// Whether a peer is there; one that was not a moment ago is not dialled again.
@@ -183,17 +201,17 @@ impl Peers {
         Ok(())
     }
 
-    /// Whether history of a room has come out of a mailbox and waits for states that it stands on.
-    pub(crate) fn has_history(&self, server: &ServerName, room: &RoomId) -> Result<bool, Error> {
+    /// From where history of a room was asked for that has come out of a mailbox, and waits for states that it stands on.
+    pub(crate) fn history_before(&self, server: &ServerName, room: &RoomId) -> Result<Option<Vec<String>>, Error> {
         let snapshot = self.core.snapshot()?;
         for row in snapshot.view().scan(tables::MAIL_ASKED, (server,))? {
             let ((server, _), asked) = row?;
             let answered = Answered { server, target: asked.target };
             if asked.answer.is_some() && answered.kind() == "backfill" && answered.room().as_deref() == Some(room) {
-                return Ok(true);
+                return Ok(Some(answered.events()));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The peer has answered in person.

@@ -26,11 +26,14 @@ use super::{current, groups, inherit, reader::StoredRoom, rows, stripped};
 use crate::identity::Identity;
 
 mod fanout;
+mod gaps;
 mod newcomer;
 mod redactions;
 mod relations;
+mod soft_failed;
 
 pub(crate) use fanout::Owed;
+pub(crate) use gaps::place;
 pub(crate) use relations::remove as forget_relation;
 
 /// What the caller knows about an event beside the event.
@@ -40,8 +43,10 @@ pub(crate) struct Context {
     pub(crate) txn: Option<Box<str>>,
     /// To whom we owe it.
     pub(crate) owed: Owed,
-    /// It is history, and goes to this place at the old end of the timeline.
+    /// It is history, and goes to this place in the timeline: in a gap, or at the old end.
     pub(crate) backfill: Option<i64>,
+    /// When it came, in milliseconds since the epoch, if others are owed it.
+    pub(crate) now_ms: u64,
 }
 
 /// Where an event went.
@@ -113,7 +118,10 @@ pub(crate) fn write(
             let (before, after) = states(txn, event, &placement)?;
             put(txn, short, event, &stored, Place { position: None, before, after, txn: None })?;
             // It is here, though nobody sees it: no one need be asked for it again.
-            txn.remove(tables::BACKWARD, (short, pdu.event_id()))?;
+            gaps::close(txn, short, pdu.event_id())?;
+            if flags.soft_failed {
+                soft_failed::pass_on(txn, identity, (short, room), &stored, event, context)?;
+            }
             Ok(Applied { event, appended: false })
         }
         Verdict::Duplicate => match rows::event_short(txn.view(), pdu.event_id())? {
@@ -149,10 +157,15 @@ fn append_event(
     let newest = txn.position().0;
     let event = number(txn, pdu)?;
     let (before, after) = states(txn, event, &append.placement)?;
-    let position = context.backfill.unwrap_or_else(|| txn.next_position().as_timeline());
+    let missing = gaps::missing(txn.view(), pdu)?;
+    let position = match context.backfill {
+        Some(position) => position,
+        None => gaps::next_position(txn, short, &missing)?,
+    };
     put(txn, short, event, pdu, Place { position: Some(position), before, after, txn: context.txn.clone() })?;
     txn.put(tables::TIMELINE, (short, position), &event)?;
-    link_to_earlier(txn, short, event, pdu)?;
+    gaps::close(txn, short, pdu.event_id())?;
+    gaps::open(txn, short, (event, position), pdu, missing)?;
     move_extremities(txn, short, event, pdu, &append.extremities)?;
     if let Some(current) = append.current {
         for change in current.changes {
@@ -241,8 +254,8 @@ struct Place {
 }
 
 fn put(txn: &mut WriteTxn<'_>, room: RoomShort, event: EventShort, pdu: &Pdu, place: Place) -> Result<(), Error> {
-    let replaces = match (place.position, pdu.state_entry(), place.before) {
-        (Some(_), Some((kind, state_key)), Some(before)) => {
+    let replaces = match (pdu.state_entry(), place.before) {
+        (Some((kind, state_key)), Some(before)) if !pdu.flags().rejected => {
             entry_of(txn.view(), room, before, &kind.to_string(), &state_key)?
         }
         _ => None,
@@ -306,30 +319,6 @@ fn own_or_stored(view: View<'_>, pdu: &Pdu, event: EventShort, id: &OwnedEventId
         return Ok(event);
     }
     rows::event_short(view, id)?.ok_or_else(|| unwritable("a state with an event that is not stored"))
-}
-
-/// The timeline position of the oldest event that we have of a room, or 0.
-pub(crate) fn oldest(view: View<'_>, room: RoomShort) -> Result<i64, Error> {
-    let first = view.scan(tables::TIMELINE, (room,))?.next().transpose()?;
-    Ok(first.map_or(0, |((_, position), _)| position.min(0)))
-}
-
-/// Notes which events before this one are missing, and that this one is not missing any more.
-fn link_to_earlier(txn: &mut WriteTxn<'_>, room: RoomShort, event: EventShort, pdu: &Pdu) -> Result<(), Error> {
-    if txn.view().contains(tables::BACKWARD, (room, pdu.event_id()))? {
-        txn.remove(tables::BACKWARD, (room, pdu.event_id()))?;
-    }
-    for prev in pdu.prev_events() {
-        let has_place = match rows::event_short(txn.view(), prev)? {
-            Some(prev) => rows::head(txn.view(), prev)?.meta.state_after.is_some(),
-            None => false,
-        };
-        if !has_place {
-            txn.put(tables::BACKWARD, (room, prev), &u64::from(pdu.depth()))?;
-            txn.put(tables::SUCCESSORS, (room, prev, event), &())?;
-        }
-    }
-    Ok(())
 }
 
 fn move_extremities(

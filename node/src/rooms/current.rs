@@ -111,6 +111,7 @@ fn change_member(
     let row = Membership { membership: after.clone(), event, position, forgotten: false };
     txn.put(tables::MEMBERSHIPS, (user_id, room), &row)?;
     txn.touch(Topic::User(user_id.to_owned()));
+    txn.touch(Topic::UserRooms(user_id.to_owned()));
     txn.remove(tables::STRIPPED, (user_id, room))?;
     if before == after {
         return Ok(());

@@ -70,7 +70,7 @@ pub(crate) fn write(
     client_txn: Option<Box<str>>,
 ) -> Result<EventShort, millpond_store::Error> {
     let Planned { room: (short, room), pdu, verdict } = planned;
-    let context = Context { txn: client_txn, owed: Owed::AllBut(BTreeSet::new()), backfill: None };
+    let context = Context { txn: client_txn, owed: Owed::AllBut(BTreeSet::new()), ..Context::default() };
     Ok(apply::write(txn, core.identity(), (short, &room), &pdu, verdict, &context)?.event)
 }
 

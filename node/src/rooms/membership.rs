@@ -136,6 +136,7 @@ impl Rooms {
                 // What syncs keep in memory of the user's rooms holds until a position says that it changed.
                 txn.next_position();
                 txn.touch(Topic::User(key_user.clone()));
+                txn.touch(Topic::UserRooms(key_user.clone()));
                 Ok(())
             },
         );

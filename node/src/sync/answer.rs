@@ -84,10 +84,7 @@ impl<'v> Sweep<'v> {
         news |= devices::write_counts(self, &mut body)?;
         let notifier = self.sync.core.notifier();
         let rooms = self.sync.heads.of(notifier, self.view, self.who.user)?;
-        self.touched = self.since.and_then(|since| {
-            let numbers = rooms.all.iter().map(|(room, _)| *room);
-            Some(notifier.touched_rooms((since.position, self.now.position), numbers)?.into_iter().collect())
-        });
+        self.touched = self.since.and_then(|since| notifier.touched_rooms((since.position, self.now.position)));
         news |= object_member(&mut body, "rooms", |out| self.write_rooms(out, &rooms.all))?;
         news |= presence::write(self, &mut body, &rooms.joined)?;
         news |= devices::write_lists(self, &mut body)?;

@@ -17,10 +17,9 @@ use crate::{
     json::{events_member, key, raw},
     rooms::rows,
     timeline::{
-        Point,
+        Point, gaps,
         reader::{RoomReader, Who},
         sight::JoinedUntil,
-        window,
     },
 };
 
@@ -121,7 +120,7 @@ fn write_parts(
     let filter = sweep.timeline_filter();
     let limit = if filter.takes_room(&reader.room_id) { filter.limit(TIMELINE_DEFAULT, TIMELINE_MAX) } else { 0 };
     let bound = sweep.since.map(|since| Point(since.position.as_timeline()));
-    let mut window = window::backward(reader, Point(end), bound, limit, &filter)?;
+    let (mut window, _) = gaps::backward(reader, Point(end), bound, limit, &filter)?;
     window.events.reverse();
     let prev_batch = window.events.first().map_or(window.reached, |first| Point::before(first.position));
     let state = sweep.state_filter();

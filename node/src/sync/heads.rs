@@ -30,6 +30,8 @@ pub(super) struct UserRooms {
     pub(super) all: Vec<(RoomShort, Membership)>,
     /// Those that he is joined to.
     pub(super) joined: Arc<HashSet<RoomShort>>,
+    /// Those that he is out of.
+    pub(super) left: Vec<RoomShort>,
     direct: OnceLock<HashSet<OwnedRoomId>>,
     tags: OnceLock<HashMap<OwnedRoomId, HashSet<String>>>,
     put_out: OnceLock<HashSet<RoomShort>>,
@@ -79,7 +81,7 @@ impl Heads {
         if let Some((read_at, rooms)) = known
             && (read_at == now
                 || read_at < now
-                    && notifier.touched((read_at, now), [Topic::User(user.to_owned())]) == Some(vec![false]))
+                    && notifier.touched((read_at, now), [Topic::UserRooms(user.to_owned())]) == Some(vec![false]))
         {
             return Ok(rooms);
         }
@@ -98,8 +100,7 @@ impl Heads {
         let now = view.position()?;
         let mut known = self.lock();
         if known.seen < now {
-            let all: Vec<_> = known.heads.keys().copied().collect();
-            match notifier.touched_rooms((known.seen, now), all) {
+            match notifier.touched_rooms((known.seen, now)) {
                 Some(touched) => {
                     for room in touched {
                         known.heads.remove(&room);
@@ -157,19 +158,23 @@ impl UserRooms {
     }
 
     fn read(view: View<'_>, user: &UserId) -> Result<Self, Error> {
-        let (mut all, mut joined) = (Vec::new(), HashSet::new());
+        let (mut all, mut joined, mut left) = (Vec::new(), HashSet::new(), Vec::new());
         for row in view.scan(tables::MEMBERSHIPS, (user,))? {
             let ((_, room), row) = row?;
             if row.membership == MembershipState::Join {
                 joined.insert(room);
             }
             if !row.forgotten {
+                if matches!(row.membership, MembershipState::Leave | MembershipState::Ban) {
+                    left.push(room);
+                }
                 all.push((room, row));
             }
         }
         Ok(Self {
             all,
             joined: Arc::new(joined),
+            left,
             direct: OnceLock::new(),
             tags: OnceLock::new(),
             put_out: OnceLock::new(),

@@ -21,7 +21,7 @@ use crate::{
     json::events_member,
     rooms::{current, rows, whole::is_partial},
     timeline::{
-        Point,
+        Point, gaps,
         reader::{Form, RoomReader, sender},
         select::Select,
         window::{self, Placed},
@@ -162,7 +162,7 @@ fn write_parts(sweep: &Sweep<'_>, out: &mut Vec<u8>, reader: &RoomReader<'_>, ar
     let timeline = sweep.timeline_filter();
     let bound = known.then(|| Point(i64::try_from(sweep.position()).unwrap_or(i64::MAX)));
     let limit = if timeline.takes_room(&reader.room_id) { timeline.limit(TIMELINE_DEFAULT, TIMELINE_MAX) } else { 0 };
-    let mut window = window::backward(reader, Point::END, bound, limit, &timeline)?;
+    let (mut window, _) = gaps::backward(reader, Point::END, bound, limit, &timeline)?;
     window.events.reverse();
     let limited = window.more || arrival == Arrival::Rejoined;
     let prev_batch = prev_batch(sweep, &window);

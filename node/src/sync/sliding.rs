@@ -8,7 +8,10 @@
 
 mod connections;
 mod extensions;
+mod filter;
+mod kept;
 mod lists;
+mod order;
 mod pos;
 mod request;
 mod required;
@@ -58,6 +61,7 @@ impl Sync {
                     () = turn.over() => return self.finish(&turn, &request, swept).await,
                 }
             }
+            turn.put_kept(swept.kept);
         }
     }
 
@@ -99,8 +103,10 @@ impl Sync {
         if let Some(pos) = turn.pos.filter(|_| turn.is_over()) {
             return Ok(format!("{{\"pos\":\"{pos}\"}}").into_bytes());
         }
-        let Swept { mut body, state, position, typing, members, .. } = swept;
+        let Swept { mut body, state, position, typing, members, mut kept, .. } = swept;
         let (epoch, version) = turn.keep(&self.core, state).await?;
+        kept.told = Some((epoch, version));
+        turn.put_kept(kept);
         let pos = Pos { position, typing, epoch, version };
         turn.sent(&pos, members);
         text_member(&mut body, "pos", &pos.to_string());

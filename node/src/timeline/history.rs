@@ -14,7 +14,7 @@ use ruma::{
 };
 
 use super::{
-    Timeline,
+    Timeline, gaps,
     reader::{Form, RoomReader, Who, enter, sender},
     select::Select,
     sight::JoinedUntil,
@@ -71,39 +71,52 @@ impl Timeline {
     pub async fn page(&self, asker: Asker<'_>, request: PageRequest) -> Result<Page, Error> {
         let from = request.from.as_deref().map(|token| Point::parse("from", token)).transpose()?;
         let to = request.to.as_deref().map(|token| Point::parse("to", token)).transpose()?;
-        if request.dir == Direction::Backward && self.ends_early(asker, &request, from, to)? {
-            self.fetch_older(&request.room_id, request.limit).await;
+        if request.dir == Direction::Backward
+            && let Some(end) = self.ends_early(asker, &request, from, to)?
+        {
+            let gap = if let End::Gap(edge) = end { Some(edge) } else { None };
+            self.fetch_older(&request.room_id, gap, request.limit).await;
         }
         let snapshot = self.core.snapshot()?;
         let reader = self.enter(snapshot.view(), asker, &request.room_id)?;
-        let page = page(&reader, &request, from, to)?;
+        let mut page = page(&reader, &request, from, to, Gaps::Stop)?;
+        if page.gap.is_some() && page.window.events.is_empty() {
+            // Nobody has what is missing, or is there: what is older is better than nothing.
+            page = self::page(&reader, &request, from, to, Gaps::Pass)?;
+        }
         write_page(&reader, &request, page)
     }
 
-    /// Whether a page to the old side meets the end of what is here before it is full, and others have more.
+    /// Where a page to the old side meets the end of what is here before it is full, and others have more.
     fn ends_early(
         &self,
         asker: Asker<'_>,
         request: &PageRequest,
         from: Option<Point>,
         to: Option<Point>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<End>, Error> {
         if self.backfill.get().is_none() {
-            return Ok(false);
+            return Ok(None);
         }
         let snapshot = self.core.snapshot()?;
         let reader = self.enter(snapshot.view(), asker, &request.room_id)?;
         // The cheap question first: most rooms lack nothing, and the page is made again below.
-        Ok(to.is_none()
-            && has_older_elsewhere(reader.view, reader.room)?
-            && !page(&reader, request, from, to)?.window.more)
+        if !has_older_elsewhere(reader.view, reader.room)? {
+            return Ok(None);
+        }
+        let page = page(&reader, request, from, to, Gaps::Stop)?;
+        Ok(match page.gap {
+            Some(edge) => Some(End::Gap(edge)),
+            None => (to.is_none() && !page.window.more).then_some(End::Oldest),
+        })
     }
 
-    pub(super) async fn fetch_older(&self, room_id: &RoomId, limit: u64) {
+    /// Asks others for what comes before a gap, or before the oldest event here.
+    pub(super) async fn fetch_older(&self, room_id: &RoomId, gap: Option<i64>, limit: u64) {
         let Some(backfill) = self.backfill.get() else { return };
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         // What cannot be fetched in time is left to the next page: the client gets what is here and a token to go on.
-        if let Ok(Err(error)) = tokio::time::timeout(BACKFILL_PATIENCE, backfill.backfill(room_id, limit)).await {
+        if let Ok(Err(error)) = tokio::time::timeout(BACKFILL_PATIENCE, backfill.backfill(room_id, gap, limit)).await {
             tracing::debug!(%error, "older history could not be fetched");
         }
     }
@@ -160,9 +173,25 @@ fn unknown(event_id: &EventId) -> Error {
     Error::not_found(format!("event {event_id} is not known in this room, or not shown to you"))
 }
 
+/// Where what is here ends.
+enum End {
+    /// Before the event at this position, in the middle of the timeline.
+    Gap(i64),
+    Oldest,
+}
+
+/// What a page does at a gap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gaps {
+    Stop,
+    Pass,
+}
+
 struct Found {
     start: Point,
     window: Window,
+    /// The gap that it stopped at.
+    gap: Option<i64>,
 }
 
 fn page(
@@ -170,24 +199,28 @@ fn page(
     request: &PageRequest,
     from: Option<Point>,
     to: Option<Point>,
+    gaps: Gaps,
 ) -> Result<Found, Error> {
     let select = Select::new(&request.filter);
     let limit = usize::try_from(request.limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     let limit = select.limit(limit, limit);
-    let (start, window) = match request.dir {
+    let (start, (window, gap)) = match request.dir {
         Direction::Backward => {
             let start = match from {
                 Some(from) => from,
                 None => newest(reader)?,
             };
-            (start, window::backward(reader, start, to, limit, &select)?)
+            match gaps {
+                Gaps::Stop => (start, gaps::backward(reader, start, to, limit, &select)?),
+                Gaps::Pass => (start, (window::backward(reader, start, to, limit, &select)?, None)),
+            }
         }
         Direction::Forward => {
             let start = from.unwrap_or(Point(oldest(reader.view, reader.room)?));
-            (start, window::forward(reader, start, to, limit, &select)?)
+            (start, (window::forward(reader, start, to, limit, &select)?, None))
         }
     };
-    Ok(Found { start, window })
+    Ok(Found { start, window, gap })
 }
 
 /// Where a page to the old side starts: at the end, or where the reader left.
@@ -211,7 +244,11 @@ fn has_older_elsewhere(view: View<'_>, room: RoomShort) -> Result<bool, Error> {
     Ok(view.any(tables::BACKWARD, (room,))?)
 }
 
-fn write_page(reader: &RoomReader<'_>, request: &PageRequest, Found { start, window }: Found) -> Result<Page, Error> {
+fn write_page(
+    reader: &RoomReader<'_>,
+    request: &PageRequest,
+    Found { start, window, .. }: Found,
+) -> Result<Page, Error> {
     let more = match request.dir {
         // Where history goes on elsewhere the client may ask again, as long as it can see so far.
         Direction::Backward => {

@@ -82,7 +82,7 @@ impl Timeline {
                 if self.is_here(room_id, &event_id)? {
                     break;
                 }
-                self.fetch_older(room_id, BATCH).await;
+                self.fetch_older(room_id, None, BATCH).await;
             }
             Ok::<_, Error>(())
         };

@@ -165,7 +165,9 @@ impl Introduction {
 }
 
 impl IntroBody {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+    /// As it is sealed.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(match self {
             Self::Offer(offer) => {
                 let expiry_s = (offer.expiry.0 / 1_000).to_be_bytes();
@@ -175,7 +177,11 @@ impl IntroBody {
         })
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, IntroError> {
+    /// Reads what `to_bytes` wrote.
+    ///
+    /// # Errors
+    /// If it is neither an offer whose bundle holds nor a message.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, IntroError> {
         let (kind, rest) = bytes.split_first().ok_or(IntroError::Form)?;
         match *kind {
             OFFER => parse_offer(rest).map(Self::Offer),

@@ -5,6 +5,7 @@
 //! | `KEY_DOCUMENT`, `OLM_CERT`, `FINGERPRINT` | first bytes of what the identity key signs, or of what is hashed |
 //! | `BOX_ID` ... `LINK_ID` | HKDF info, key material `s0` |
 //! | `STREAM`, `HINT` | HKDF info, key material `s0` before a link and `LS[e]` after |
+//! | `DISCOVERY` | HKDF info, key material `s0` before a link and the restoration key after |
 //! | `LS0` | HPKE exporter context |
 //! | `ANSWER`, `INTRO` | HPKE info |
 //! | `HOST` | first bytes of the hint of a stream to a host, and of its Noise prologue |
@@ -31,6 +32,7 @@ pub(crate) const LINK_ID: &[u8] = b"millpond/link-id/1";
 
 pub(crate) const STREAM: &[u8] = b"millpond/stream/1";
 pub(crate) const HINT: &[u8] = b"millpond/hint/1";
+pub(crate) const DISCOVERY: &[u8] = b"millpond/discovery/1";
 
 pub(crate) const LS0: &[u8] = b"millpond/ls0/1";
 pub(crate) const ANSWER: &[u8] = b"millpond/answer/1";

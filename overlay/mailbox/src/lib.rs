@@ -61,6 +61,7 @@ pub mod bundle;
 pub mod contact_link;
 pub mod deposit;
 pub mod descriptor;
+pub mod discovery;
 pub mod envelope;
 pub mod exchange;
 pub mod frame;

@@ -9,6 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
+    discovery::DiscoverySecret,
     envelope::EnvelopeSecret,
     labels,
     stream::{HintKey, StreamKeys, StreamPsk},
@@ -106,6 +107,12 @@ impl S0 {
         LinkId(id)
     }
 
+    /// Finds the onion service of the other side as long as the offer can be answered: `HKDF(s0, "millpond/discovery/1")`.
+    #[must_use]
+    pub fn discovery(&self) -> DiscoverySecret {
+        DiscoverySecret::new(self.0.derive(labels::DISCOVERY))
+    }
+
     /// Keys of the streams before a link.
     #[must_use]
     pub fn stream_keys(&self) -> StreamKeys {
@@ -195,6 +202,12 @@ impl RestoreKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
+    }
+
+    /// Finds the onion service of the other side as long as the link lives, after a restoration too: `HKDF(RK, "millpond/discovery/1")`.
+    #[must_use]
+    pub fn discovery(&self) -> DiscoverySecret {
+        DiscoverySecret::new(self.0.derive(labels::DISCOVERY))
     }
 
     /// In the place of `LS[e]`, for a HELLO and its answer.

@@ -322,7 +322,7 @@ impl Session {
                 InEvent::Outcome { deposit, outcome } => self.on_outcome(ctx, deposit, outcome, &mut out, rng),
                 InEvent::Arrived(envelopes) => self.on_arrived(ctx, envelopes, &mut out),
                 InEvent::Granted(grants) => self.on_granted(grants, &mut out),
-                InEvent::PeerStamps(grants) => self.on_peer_stamps(grants, &mut out),
+                InEvent::PeerStamps(grants) => self.on_peer_stamps(grants, ctx.now, &mut out),
                 InEvent::GivenStamps(grants) => {
                     grants.iter().for_each(|grant| self.state.grants.note_given(grant));
                     out.changed();
@@ -389,6 +389,12 @@ impl Session {
         self.state.live.as_ref().map(|line| line.ratchet.secrets()).unwrap_or_default()
     }
 
+    /// What finds the onion service of the other side, see `Link::discovery`.
+    #[must_use]
+    pub fn discovery(&self) -> crate::discovery::DiscoverySecret {
+        self.state.rk.discovery()
+    }
+
     /// How many bytes of items to offer before the next slot; 0 while the queue is long enough.
     #[must_use]
     pub fn room_for_more(&self) -> usize {
@@ -413,8 +419,8 @@ impl Session {
         out.changed();
     }
 
-    fn on_peer_stamps(&mut self, grants: Vec<Grant>, out: &mut Out) {
-        grants.into_iter().for_each(|grant| self.state.wallet.add(grant));
+    fn on_peer_stamps(&mut self, grants: Vec<Grant>, now: UnixMillis, out: &mut Out) {
+        grants.into_iter().for_each(|grant| self.state.wallet.add(grant, now));
         self.state.hello.try_again();
         out.changed();
     }

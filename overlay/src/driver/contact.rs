@@ -7,7 +7,7 @@ use millpond_mailbox::link::{Effect, Link, Own, Phase};
 use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::rand_core::Rng;
-use millpond_mailbox::secrets::LinkId;
+use millpond_mailbox::secrets::{LinkId, S0};
 use millpond_mailbox::way::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -44,8 +44,10 @@ impl Driver {
         let mut ways = intro.ways.clone();
         ways.extend(self.ways());
         ways.truncate(MAX_WAYS);
-        let (link, shown) = Link::offer(&self.own_with(&ways, &intro.stamps), clock::now(), &mut clock::random())
-            .map_err(|error| contact("make a contact link", &error))?;
+        let s0 = std::mem::replace(&mut self.spare, S0::generate(&mut clock::random()));
+        let (link, shown) =
+            Link::offer_under(s0, &self.own_with(&ways, &intro.stamps), clock::now(), &mut clock::random())
+                .map_err(|error| contact("make a contact link", &error))?;
         self.offer_over_hosts(link, intro).await?;
         Ok(shown)
     }
@@ -107,11 +109,12 @@ impl Driver {
     /// Dials the peer for first contact, unless a stream for it is open or being dialled.
     pub(super) fn contact_now(&mut self, id: LinkId) {
         let Some(held) = self.links.get(&id) else { return };
-        if held.contact.is_some() || held.retry.dialling || !held.link.wants_first_contact(clock::now()) {
+        if self.asleep || held.contact.is_some() || held.retry.dialling || !held.link.wants_first_contact(clock::now())
+        {
             return;
         }
         let knock = Knock { link: held.link.clone(), kind: KnockKind::FirstContact };
-        let (candidates, limits) = (self.candidates(held), self.limits.clone());
+        let (candidates, limits) = (self.candidates(held, KnockKind::FirstContact), self.limits.clone());
         if candidates.is_empty() {
             if let Some(held) = self.links.get_mut(&id) {
                 held.retry.later();

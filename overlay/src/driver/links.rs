@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::held::{self, Held, Kept, Outbound, StreamId};
+use super::nearby::MAX_NEARBY;
 use super::outbound::{Candidate, Reached, reach};
 use super::{Command, Done, Driver, Lease, Waiter, respond};
 use crate::clock;
@@ -32,6 +33,7 @@ use crate::transport::{Address, Transport};
 /// What became of opening a stream to a peer.
 pub(super) struct Opened {
     link: LinkId,
+    tried: Vec<Address>,
     result: Result<Ready, RouteError>,
 }
 
@@ -64,6 +66,9 @@ impl Driver {
         let Some(id) = held::best(&self.links, to).map(|held| held.link.id()) else {
             return respond(reply, Err(RouteError::NoLink));
         };
+        if self.asleep {
+            return respond(reply, Err(RouteError::Unreachable));
+        }
         let Some(held) = self.links.get_mut(&id) else { return };
         match &mut held.outbound {
             Outbound::Open { channel, stream, .. } if !channel.is_closed() => {
@@ -93,7 +98,7 @@ impl Driver {
             peer,
             stream,
             knock: Knock { link: held.link.clone(), kind: KnockKind::Requests },
-            candidates: self.candidates(held),
+            candidates: self.candidates(held, KnockKind::Requests),
             hello: self.hello(),
             limits: self.limits.clone(),
             budget: self.budget.clone(),
@@ -106,18 +111,24 @@ impl Driver {
         }
     }
 
-    pub(super) fn candidates(&self, held: &Held) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, held: &Held, kind: KnockKind) -> Vec<Candidate> {
         let mut addresses = held.addresses();
-        let nearby = self.transports.iter().flat_map(|transport| transport.nearby());
-        addresses.extend(nearby.take(MAX_NEARBY));
+        addresses.extend(self.nearby());
         let addresses = self.routes.to_contact(addresses);
         let carrier = |address: &Address| -> Option<Arc<dyn Transport>> {
             self.transports.iter().find(|transport| transport.carries(address)).cloned()
         };
-        let candidates = addresses
-            .into_iter()
-            .filter_map(|address| carrier(&address).map(|transport| Candidate { transport, address }));
+        let keys = self.keys_to(held, kind);
+        let candidates = addresses.into_iter().filter_map(|address| {
+            carrier(&address).map(|transport| Candidate { transport, address, keys: keys.clone() })
+        });
         candidates.take(MAX_CANDIDATES).collect()
+    }
+
+    /// Whether an address has become known since the attempt began.
+    fn has_another_way(&self, id: LinkId, tried: &[Address]) -> bool {
+        let now = self.links.get(&id).map(|held| self.candidates(held, KnockKind::Requests)).unwrap_or_default();
+        now.iter().any(|candidate| !tried.contains(&candidate.address))
     }
 
     fn hello(&self) -> Hello {
@@ -125,16 +136,24 @@ impl Driver {
     }
 
     pub(super) async fn on_opened(&mut self, opened: Opened) {
-        let Opened { link: id, result } = opened;
+        let Opened { link: id, tried, result } = opened;
         let Some(held) = self.links.get_mut(&id) else { return };
         held.opening = false;
         let ready = match result {
             Ok(ready) => ready,
             Err(error) => {
                 held.back = None;
+                if !self.asleep && self.has_another_way(id, &tried) {
+                    return self.open_stream(id);
+                }
+                let Some(held) = self.links.get_mut(&id) else { return };
                 return held.fail_waiters(error);
             }
         };
+        if matches!(held.outbound, Outbound::Open { .. }) {
+            // One that was begun after a sleep was faster.
+            return ready.close.cancel();
+        }
         if held.back.as_ref() != Some(&ready.address) {
             held.good = Some(ready.address);
         }
@@ -342,6 +361,7 @@ impl Driver {
 
     pub(super) fn rebuild_hints(&mut self) {
         self.hints = hint_table(self.links.values().map(|held| &held.link), clock::now());
+        self.admit();
     }
 
     /// Shows the present state of all links, and tells who came and went.
@@ -370,7 +390,8 @@ impl Driver {
 impl Opener {
     async fn open(self) -> Opened {
         let link = self.link;
-        Opened { link, result: self.try_open().await }
+        let tried = self.candidates.iter().map(|candidate| candidate.address.clone()).collect();
+        Opened { link, tried, result: self.try_open().await }
     }
 
     async fn try_open(self) -> Result<Ready, RouteError> {
@@ -423,8 +444,6 @@ pub(super) fn contact(doing: &'static str, why: &dyn std::fmt::Display) -> Error
 
 /// Requests that may wait for one stream.
 const MAX_WAITERS: usize = 256;
-/// Strangers on the local network that are asked whether they are the peer.
-const MAX_NEARBY: usize = 8;
 /// The way back, the one that worked last, what the peer told, and those nearby.
 const MAX_CANDIDATES: usize = 2 + MAX_ADDRESSES + MAX_NEARBY;
 /// How fine "last seen" is stored; a commit for every stream would wear out a phone's flash.

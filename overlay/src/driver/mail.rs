@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millpond_mailbox::discovery::DiscoverySecret;
 use millpond_mailbox::frame::Grant;
 use millpond_mailbox::host_key::HostKey;
 use millpond_mailbox::host_protocol::Fetched;
@@ -113,6 +114,11 @@ impl Mail {
         })
     }
 
+    /// What finds the onion service of the peer of a link.
+    pub(super) fn discovery(&self, link: LinkId) -> Option<DiscoverySecret> {
+        self.sessions.get(&link).map(|carried| carried.session.discovery())
+    }
+
     pub(super) fn is_carried(&self, link: LinkId) -> bool {
         self.sessions.contains_key(&link)
     }
@@ -149,6 +155,21 @@ impl Mail {
 }
 
 impl Mail {
+    /// Cuts the connections to hosts and what is asked on them.
+    pub(super) fn hang_up(&self) {
+        if let Some(hosts) = &self.hosts {
+            hosts.cut();
+        }
+    }
+
+    /// Every mailbox is to be read now, and every host looked for that something waits for.
+    pub(super) fn all_due(&mut self, now: UnixMillis) {
+        for own in self.own.values_mut() {
+            (own.next_poll, own.deaf_until, own.deaf) = (now, now, 0);
+        }
+        self.probes.values_mut().for_each(|probe| probe.now(now));
+    }
+
     /// Ends the connections to hosts.
     pub(super) async fn stop(&self) {
         if let Some(hosts) = &self.hosts {
@@ -160,6 +181,9 @@ impl Mail {
 impl Driver {
     /// How long nothing about mail need be done.
     pub(super) fn mail_wait(&self) -> Option<Duration> {
+        if self.asleep {
+            return None;
+        }
         let now = clock::now();
         let at = self.mail.next_wake(now)?;
         Some(Duration::from_millis(at.0.saturating_sub(now.0)).max(BREATH))
@@ -391,7 +415,7 @@ impl Driver {
 
     /// Does everything whose time has come.
     pub(super) async fn mail_due(&mut self) {
-        if self.mail.hosts.is_none() {
+        if self.mail.hosts.is_none() || self.asleep {
             return;
         }
         let now = clock::now();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use millpond_mailbox::discovery::DiscoverySecret;
 use tokio::time::{sleep, timeout};
 
 use crate::error::RouteError;
@@ -18,6 +19,8 @@ use crate::transport::{Address, Transport};
 pub(super) struct Candidate {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) address: Address,
+    /// What finds it there.
+    pub(super) keys: Arc<[DiscoverySecret]>,
 }
 
 /// A stream that has proven the link.
@@ -64,9 +67,9 @@ pub(super) async fn reach(
 }
 
 async fn attempt(candidate: Candidate, knock: &Knock, limits: &Limits) -> Result<Reached, HandshakeError> {
-    let Candidate { transport, address } = candidate;
+    let Candidate { transport, address, keys } = candidate;
     let within = transport.patience().unwrap_or(limits.dial);
-    let io = timeout(within, transport.dial(&address)).await.map_err(|_| HandshakeError::Timeout)?;
+    let io = timeout(within, transport.dial_with(&address, &keys)).await.map_err(|_| HandshakeError::Timeout)?;
     let io = io.map_err(|error| {
         tracing::debug!(%error, route = transport.route(), "a dial failed");
         // Nobody there, or somebody who is not one of us: either way not a word from the peer.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::StreamLimits;
+use super::purpose::Purpose;
 use super::worker::{Answers, Work};
 use crate::clock;
 use crate::secure::SecureStream;
@@ -70,12 +71,13 @@ async fn read(
     room: &Semaphore,
     limits: &StreamLimits,
 ) {
-    let mut buffer = BytesMut::new();
+    let (mut buffer, mut purpose) = (BytesMut::new(), Purpose::new(id));
     loop {
         // The writer gives the place back when the answer is out.
         let Ok(place) = room.acquire().await else { return };
         let Ok(Some(message)) = timeout(limits.idle, next_message(&mut reader, &mut buffer)).await else { return };
         place.forget();
+        purpose.note(&message);
         if work.send(Work::Event(InEvent::Request { stream: id, message })).await.is_err() {
             return;
         }

@@ -90,6 +90,8 @@ struct Shared {
     /// Peers with a connection that no relay carries.
     direct: RwLock<HashSet<PeerId>>,
     changed: Notify,
+    /// Somebody new is in `nearby`.
+    found: Notify,
 }
 
 impl Libp2p {
@@ -211,6 +213,10 @@ impl Transport for Libp2p {
 
     fn nearby(&self) -> Vec<Address> {
         self.shared.nearby.read().clone()
+    }
+
+    fn nearby_found(&self) -> BoxFuture<'_, ()> {
+        self.shared.found.notified().boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

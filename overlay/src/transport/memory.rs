@@ -9,7 +9,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use parking_lot::Mutex;
 use tokio::io::duplex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{Address, BoxIo, Incoming, Source, Transport, TransportError};
 
@@ -17,6 +17,14 @@ use super::{Address, BoxIo, Incoming, Source, Transport, TransportError};
 #[derive(Clone, Default)]
 pub struct MemoryNet {
     listeners: Arc<Mutex<BTreeMap<u64, mpsc::Sender<Incoming>>>>,
+    /// By name, whom it sees on its local network.
+    nearby: Arc<Mutex<BTreeMap<u64, Arc<Nearby>>>>,
+}
+
+#[derive(Default)]
+struct Nearby {
+    seen: Mutex<Vec<Address>>,
+    found: Notify,
 }
 
 impl MemoryNet {
@@ -27,7 +35,25 @@ impl MemoryNet {
 
     /// A transport whose address is `/memory/<name>`.
     pub fn transport(&self, name: u64) -> Memory {
-        Memory { net: self.clone(), name, state: Mutex::default() }
+        Memory { net: self.clone(), nearby: self.nearby_of(name), name, state: Mutex::default() }
+    }
+
+    /// From now on a name sees another one on its local network, as if by mDNS.
+    pub fn show(&self, to: u64, newcomer: u64) {
+        let nearby = self.nearby_of(to);
+        nearby.seen.lock().push(address_of(newcomer));
+        nearby.found.notify_one();
+    }
+
+    /// Listens at a name as something that is no node: what is dialled there comes out here.
+    pub fn occupy(&self, name: u64) -> mpsc::Receiver<Incoming> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.listeners.lock().insert(name, sender);
+        receiver
+    }
+
+    fn nearby_of(&self, name: u64) -> Arc<Nearby> {
+        self.nearby.lock().entry(name).or_default().clone()
     }
 
     /// Opens a stream to a name, as a stranger without a transport would.
@@ -49,6 +75,7 @@ impl MemoryNet {
 /// One node's end of a `MemoryNet`.
 pub struct Memory {
     net: MemoryNet,
+    nearby: Arc<Nearby>,
     name: u64,
     state: Mutex<State>,
 }
@@ -61,7 +88,7 @@ struct State {
 
 impl Memory {
     fn address(&self) -> Address {
-        Address(Multiaddr::empty().with(Protocol::Memory(self.name)))
+        address_of(self.name)
     }
 }
 
@@ -103,7 +130,11 @@ impl Transport for Memory {
     }
 
     fn nearby(&self) -> Vec<Address> {
-        Vec::new()
+        self.nearby.seen.lock().clone()
+    }
+
+    fn nearby_found(&self) -> BoxFuture<'_, ()> {
+        self.nearby.found.notified().boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -116,6 +147,10 @@ impl Transport for Memory {
         }
         .boxed()
     }
+}
+
+fn address_of(name: u64) -> Address {
+    Address(Multiaddr::empty().with(Protocol::Memory(name)))
 }
 
 fn name_of(address: &Address) -> Option<u64> {

@@ -13,6 +13,7 @@ mod address;
 mod arti;
 mod config;
 mod isolation;
+mod keys;
 mod onion;
 mod service;
 mod socks;
@@ -23,10 +24,11 @@ use std::time::Duration;
 
 pub use config::{PluggableTransport, Through, TorConfig};
 pub use isolation::Isolation;
-pub use onion::Onion;
+pub use onion::{Onion, OwnService};
 pub use status::{TorState, TorStatus};
 
 use futures::future::BoxFuture;
+use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use tokio::sync::mpsc;
 
 use super::{Address, BoxIo, Incoming, TransportError};
@@ -42,20 +44,25 @@ pub struct Tor {
 
 /// What carries the streams: arti, or a proxy.
 trait Carrier: Send + Sync {
-    /// Opens a stream to an onion service, or through an exit.
+    /// Opens a stream to an onion service, with one of these keys if it asks for one, or through an exit.
     fn connect<'a>(
         &'a self,
         host: &'a str,
         port: u16,
         on: &'a Isolation,
+        keys: &'a [DiscoverySecret],
     ) -> BoxFuture<'a, Result<BoxIo, TransportError>>;
 
-    /// Opens the service of this nickname.
+    /// Opens the service of this nickname: for everybody who knows its address, or for those with these keys.
     fn open(
         &self,
         nickname: &'static str,
+        admitted: Option<Vec<DiscoveryKey>>,
         incoming: mpsc::Sender<Incoming>,
     ) -> BoxFuture<'_, Result<OnionAddress, TransportError>>;
+
+    /// Changes for whom an open service is.
+    fn admit(&self, nickname: &'static str, admitted: Vec<DiscoveryKey>);
 
     /// Closes it.
     fn close(&self, nickname: &'static str) -> BoxFuture<'_, ()>;
@@ -79,8 +86,8 @@ impl Tor {
         })
     }
 
-    /// The route to peers: dials their onion services, and opens one of its own under this nickname, if there is one.
-    pub fn peers(&self, service: Option<&'static str>) -> Onion {
+    /// The route to peers: dials their onion services, and opens one of its own, if there is to be one.
+    pub fn peers(&self, service: Option<OwnService>) -> Onion {
         Onion::new(self.clone(), service, Isolation::fresh())
     }
 
@@ -94,11 +101,16 @@ impl Tor {
     /// # Errors
     /// When Tor is not up, or the exit cannot connect.
     pub async fn exit(&self, host: &str, port: u16, isolation: &Isolation) -> Result<BoxIo, TransportError> {
-        self.carrier.connect(host, port, isolation).await
+        self.carrier.connect(host, port, isolation, &[]).await
     }
 
-    async fn onion(&self, to: &OnionAddress, isolation: &Isolation) -> Result<BoxIo, TransportError> {
-        self.exit(&to.host(), to.port(), isolation).await
+    async fn onion(
+        &self,
+        to: &OnionAddress,
+        isolation: &Isolation,
+        keys: &[DiscoverySecret],
+    ) -> Result<BoxIo, TransportError> {
+        self.carrier.connect(&to.host(), to.port(), isolation, keys).await
     }
 
     /// How it stands.

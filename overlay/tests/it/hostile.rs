@@ -51,7 +51,7 @@ async fn a_stranger_who_says_nothing_is_closed_after_the_handshake_time() {
     let began = tokio::time::Instant::now();
     let mut stream = net.dial(1, "a stranger").await.unwrap();
     assert_eq!(all_answers(&mut stream).await, b"");
-    assert!(began.elapsed() >= Duration::from_secs(10));
+    assert!((Duration::from_secs(10)..Duration::from_secs(11)).contains(&began.elapsed()));
 }
 
 #[tokio::test]
@@ -98,7 +98,8 @@ async fn unproven_streams_are_bounded_for_each_source_and_for_all() {
     }
     for source in ["x", "y", "z"] {
         let mut surplus = net.dial(1, source).await.unwrap();
-        assert_eq!(all_answers(&mut surplus).await, b"", "closed at once, not after the handshake time");
+        let closed = timeout(Duration::from_secs(5), all_answers(&mut surplus)).await;
+        assert_eq!(closed.expect("closed at once, not after the handshake time"), b"");
     }
     // A stranger who is shown out leaves room for the next.
     let mut first = open.remove(0);

@@ -49,8 +49,29 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("a code is for client {client}, which is not registered")
         });
     }
+    threepids(view, report)?;
     expect_known(view, report, tables::TOKENS)?;
     expect_known(view, report, tables::REFRESH_TOKENS)
+}
+
+/// Every address is of an account, and those that were added are known by it and nobody else's.
+fn threepids(view: View<'_>, report: &mut Report) -> Result<(), Error> {
+    for row in view.scan(tables::THREEPIDS, ())? {
+        let ((user, medium, address), row) = row?;
+        report.expect(view.contains(tables::ACCOUNTS, &*user)?, || "an address is of no account".to_owned());
+        let owner = view.get(tables::THREEPID_OWNERS, (medium.as_str(), address.as_str()))?;
+        report.expect(row.added_at_ms.is_none() || owner.is_some_and(|owner| owner == user), || {
+            "an address was added to an account that is not found by it".to_owned()
+        });
+    }
+    for row in view.scan(tables::THREEPID_OWNERS, ())? {
+        let ((medium, address), user) = row?;
+        let row = view.get(tables::THREEPIDS, (&*user, medium.as_str(), address.as_str()))?;
+        report.expect(row.is_some_and(|row| row.added_at_ms.is_some()), || {
+            "an account is found by an address that was not added to it".to_owned()
+        });
+    }
+    Ok(())
 }
 
 fn expect_owner(

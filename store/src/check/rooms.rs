@@ -37,6 +37,12 @@ pub(super) fn check(view: View<'_>, report: &mut Report) -> Result<(), Error> {
             format!("a relation to {target} is of an event that is not there")
         });
     }
+    for row in view.scan(tables::PASSED_ON, ())? {
+        let ((room, server), _) = row?;
+        report.expect(view.contains(tables::ROOMS, room)?, || {
+            format!("events of {server} are counted in room {}, which is not there", room.0)
+        });
+    }
     check_log(view, report)?;
     check_parked(view, report)
 }
@@ -173,6 +179,17 @@ fn check_log(view: View<'_>, report: &mut Report) -> Result<(), Error> {
         report.expect(view.contains(tables::EVENTS, later)?, || {
             format!("{earlier} is followed in room {} by event {}, which is not there", room.0, later.0)
         });
+    }
+    for row in view.scan(tables::GAPS, ())? {
+        let ((room, position), gap) = row?;
+        report.expect(view.contains(tables::TIMELINE, (room, position))?, || {
+            format!("room {} has a gap before position {position}, where no event is", room.0)
+        });
+        for id in gap.missing {
+            report.expect(view.contains(tables::BACKWARD, (room, &*id))?, || {
+                format!("room {} has a gap before position {position} for {id}, which is not missing", room.0)
+            });
+        }
     }
     for row in view.scan(tables::EARLY_REDACTIONS, ())? {
         let ((room, target), redaction) = row?;

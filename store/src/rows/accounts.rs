@@ -94,4 +94,17 @@ pub struct DehydratedDevice {
     pub data: String,
 }
 
-cbor_value!(Account, Device, TokenOwner, DehydratedDevice);
+/// An e-mail address or a phone number of a local user, as the identity server has validated it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threepid {
+    /// Milliseconds since the epoch.
+    pub validated_at_ms: u64,
+    /// When it was added to the account, by which it can be entered then; none: it is only published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_at_ms: Option<u64>,
+    /// The identity server, by its host, that tells others whose it is; none: it is not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_to: Option<String>,
+}
+
+cbor_value!(Account, Device, TokenOwner, DehydratedDevice, Threepid);

@@ -19,6 +19,13 @@ pub struct Room {
     pub overlay: bool,
 }
 
+/// History that is missing in the middle of a timeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// What the event after the gap refers to and is not here; each is in `BACKWARD` as well.
+    pub missing: Vec<OwnedEventId>,
+}
+
 /// The newest end of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomHead {
@@ -197,6 +204,15 @@ pub struct StagedPdu {
     pub json: String,
 }
 
+/// How many soft-failed events were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOn {
+    /// On which day: days since the epoch.
+    pub day: u64,
+    /// How many on that day.
+    pub count: u64,
+}
+
 /// Something owed to a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum OutboxItem {
@@ -227,6 +243,7 @@ pub struct SetAside {
 
 cbor_value!(
     Room,
+    Gap,
     StateKeyName,
     StateChange,
     ParkedPdu,
@@ -238,6 +255,7 @@ cbor_value!(
     EarlyReceipt,
     Peer,
     StagedPdu,
+    PassedOn,
     ReceiptKey,
     AccountData,
     AccountDataKey,

@@ -12,7 +12,7 @@ use millpond_mailbox::{
     stamp::{Class, MailboxId, Serial},
     time::UnixMillis,
 };
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, OwnedUserId};
 
 use super::{
     random::SimRng,
@@ -33,6 +33,8 @@ pub struct Disk {
     pub told_by: BTreeMap<usize, usize>,
     /// What is owed, by peer and position.
     pub outbox: BTreeMap<usize, BTreeMap<u64, Owed>>,
+    /// Soft-failed events that were passed on, by room and sender: on which day, and how many.
+    pub passed_on: BTreeMap<(usize, OwnedUserId), (u64, u64)>,
     /// What came in and is not worked off.
     pub staged: BTreeMap<u64, Staged>,
     /// Events that wait for others, by room and event.

@@ -12,7 +12,7 @@ use millpond_matrix::{
     decide::{Given, Placement, StateSource, decide},
     state::{self, Resolution},
 };
-use ruma::{EventId, OwnedEventId, OwnedRoomId, events::StateEventType};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, UserId, events::StateEventType};
 
 use super::people::Person;
 
@@ -45,8 +45,10 @@ pub struct Room {
 pub enum Applied {
     /// It is in the timeline.
     Appended,
-    /// Stored, and shown to nobody.
-    Hidden,
+    /// Stored, and shown to nobody: the current state does not allow it.
+    SoftFailed,
+    /// Stored, and shown to nobody: it was never allowed.
+    Rejected,
     /// It was here before.
     Duplicate,
 }
@@ -114,9 +116,13 @@ impl Room {
                 }
                 Applied::Appended
             }
-            Verdict::SoftFail { placement, .. } | Verdict::Reject { placement, .. } => {
+            Verdict::SoftFail { placement, .. } => {
                 self.place(pdu, placement, verdict.flags());
-                Applied::Hidden
+                Applied::SoftFailed
+            }
+            Verdict::Reject { placement, .. } => {
+                self.place(pdu, placement, verdict.flags());
+                Applied::Rejected
             }
             Verdict::Duplicate => Applied::Duplicate,
             Verdict::Park(_) | Verdict::Resolve(_) => unreachable!("the caller deals with these"),
@@ -162,6 +168,15 @@ impl Room {
     #[must_use]
     pub fn has(&self, id: &EventId) -> bool {
         self.after.contains_key(id)
+    }
+
+    /// Whether a user is in the room by its current state.
+    #[must_use]
+    pub fn is_joined(&self, user: &UserId) -> bool {
+        let Some(group) = self.current else { return false };
+        let member = self.states[at(group)].get(&(StateEventType::RoomMember, user.to_string()));
+        let content = member.and_then(|id| self.events.get(id)).map(|pdu| pdu.content().get());
+        content.is_some_and(|content| content.contains("\"join\""))
     }
 
     /// The text of an event that is here.

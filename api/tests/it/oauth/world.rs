@@ -64,7 +64,11 @@ pub fn scope(device: &str) -> String {
 
 impl World {
     pub async fn new() -> Self {
-        let node = TestNode::new();
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(configure: impl FnOnce(&mut millpond_node::config::Config)) -> Self {
+        let node = TestNode::with(configure);
         node.user_with_password("alice", "secret").await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();

@@ -138,6 +138,7 @@ impl millpond_node::timeline::Backfill for Asked {
     fn backfill<'a>(
         &'a self,
         _: &'a ruma::RoomId,
+        _: Option<i64>,
         limit: usize,
     ) -> futures::future::BoxFuture<'a, Result<(), millpond_node::Error>> {
         self.0.lock().unwrap().push(limit);

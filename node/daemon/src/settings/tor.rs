@@ -17,6 +17,9 @@ pub(crate) struct TorFlags {
     /// An onion service of one's own, at which others reach it; those who know it see when it is on [default: false; relay: true]
     #[arg(id = "tor_onion", long = "tor-onion", env = "MILLPOND_TOR_ONION", value_name = "true|false")]
     onion: Option<bool>,
+    /// Only contacts can find that service; a contact link made anew works after a minute [default: false]
+    #[arg(id = "tor_restricted", long = "tor-restricted", env = "MILLPOND_TOR_RESTRICTED", value_name = "true|false")]
+    restricted: Option<bool>,
     /// Show the IP address to contacts although an onion route is in use [default: false]
     #[arg(id = "tor_direct", long = "tor-direct", env = "MILLPOND_TOR_DIRECT", value_name = "true|false")]
     direct: Option<bool>,
@@ -71,7 +74,7 @@ impl TorFlags {
         macro_rules! first {
             ($($field:ident),*) => { Self { $($field: self.$field.or(other.$field)),* } };
         }
-        first!(mode, onion, direct, socks, bridges, transports, memory_mib, test_network)
+        first!(mode, onion, restricted, direct, socks, bridges, transports, memory_mib, test_network)
     }
 
     /// The settings of a node.
@@ -82,6 +85,10 @@ impl TorFlags {
     /// The same with an onion service unless somebody says no: for a mailbox host.
     pub(crate) fn decide_for_host(&self) -> anyhow::Result<TorSettings> {
         ensure!(self.socks.is_none(), "tor: a mailbox host needs the Tor in this process, and socks is another one");
+        ensure!(
+            self.restricted != Some(true),
+            "tor: restricted = true would hide a mailbox host from those who write to its mailboxes"
+        );
         self.with_onion(!matches!(self.mode, Some(When::Off)))
     }
 
@@ -92,6 +99,11 @@ impl TorFlags {
             When::Off => TorMode::Off,
         };
         let onion = self.onion.unwrap_or(by_default);
+        let restricted = self.restricted.unwrap_or(false);
+        ensure!(
+            onion || !restricted,
+            "tor: restricted = true says who finds the node's onion service, and onion is false"
+        );
         let bridges = self.bridges.clone().unwrap_or_default();
         if mode == TorMode::Off {
             ensure!(!onion, "tor: onion = true needs Tor, and its mode is off");
@@ -111,7 +123,8 @@ impl TorFlags {
         let transports = self.transports.iter().flatten().map(Program::decide).collect::<Result<Vec<_>, _>>()?;
         let memory = self.memory_mib.map(|mib| super::bytes("tor: memory-mib", mib)).transpose()?;
         let (direct, socks, test_network) = (self.direct, self.socks, self.test_network.clone());
-        let settings = TorSettings { mode, onion, direct, socks, bridges, transports, memory, test_network };
+        let settings =
+            TorSettings { mode, onion, restricted, direct, socks, bridges, transports, memory, test_network };
         // Bridge lines are understood by arti only.
         millpond_node::tor::routes(&settings, std::path::Path::new("."))
             .map_err(|error| anyhow::anyhow!("tor: {error}"))?;
@@ -149,7 +162,10 @@ mod tests {
         assert_eq!((settings.mode, settings.onion, settings.direct), (TorMode::Auto, false, None));
         let settings = decided("mode = \"only\"\nonion = true\nmemory-mib = 64").unwrap();
         assert_eq!((settings.mode, settings.onion, settings.memory), (TorMode::Only, true, Some(64 << 20)));
+        assert!(!settings.restricted && decided("onion = true\nrestricted = true").unwrap().restricted);
         assert!(TorFlags::default().decide_for_host().unwrap().onion);
+        let host = toml::from_str::<TorFlags>("restricted = true").unwrap().decide_for_host();
+        assert!(host.unwrap_err().to_string().contains("hide a mailbox host"));
         assert!(!toml::from_str::<TorFlags>("mode = \"off\"").unwrap().decide_for_host().unwrap().onion);
     }
 
@@ -158,12 +174,13 @@ mod tests {
         for (text, words) in [
             ("mode = \"off\"\nonion = true", "its mode is off"),
             ("mode = \"only\"\ndirect = true", "nothing may"),
+            ("restricted = true", "onion is false"),
             ("socks = \"127.0.0.1:9050\"\nonion = true", "socks is another one"),
             (
                 "socks = \"127.0.0.1:9050\"\nbridges = [\"192.0.2.1:443 316E643333645F6D79216558614D3931657A5F5F\"]",
                 "behind socks",
             ),
-            ("bridges = [\"nonsense\"]", "tor:"),
+            ("bridges = [\"nonsense\"]", "bridges: \"nonsense\" is no bridge line"),
             ("bridges = [\"obfs4 192.0.2.55:38114 316E643333645F6D79216558614D3931657A5F5F\"]", "pluggable transport"),
             ("[[transports]]\nprotocols = [\"obfs4\"]", "either path names the program"),
             ("mode = \"sometimes\"", "sometimes"),

@@ -26,14 +26,24 @@ pub(crate) enum Owed {
     Onward(BTreeSet<OwnedServerName>),
 }
 
+impl Owed {
+    /// The servers that get it otherwise; none when nobody gets it from us.
+    pub(super) fn except(&self, room: &Room) -> Option<&BTreeSet<OwnedServerName>> {
+        match self {
+            Self::AllBut(except) => Some(except),
+            Self::Onward(except) => room.overlay.then_some(except),
+            Self::Nobody => None,
+        }
+    }
+}
+
 /// The destinations of an event, of the servers in the room after it.
 fn destinations(
-    servers: impl Iterator<Item = OwnedServerName>,
+    mut all: BTreeSet<OwnedServerName>,
     pdu: &Pdu,
     identity: &Identity,
     except: &BTreeSet<OwnedServerName>,
 ) -> BTreeSet<OwnedServerName> {
-    let mut all: BTreeSet<_> = servers.collect();
     // Who has just been removed is in the room no more, and must hear of it.
     if *pdu.kind() == TimelineEventType::RoomMember
         && let Some(Ok(user)) = pdu.state_key().map(<&UserId>::try_from)
@@ -45,6 +55,7 @@ fn destinations(
     all
 }
 
+/// Owes an event to those who are to get it from us.
 pub(super) fn write(
     txn: &mut WriteTxn<'_>,
     identity: &Identity,
@@ -53,16 +64,25 @@ pub(super) fn write(
     event: EventShort,
     owed: &Owed,
 ) -> Result<(), Error> {
-    let except = match owed {
-        Owed::AllBut(except) => except,
-        Owed::Onward(except) if room.overlay => except,
-        Owed::Onward(_) | Owed::Nobody => return Ok(()),
-    };
-    let mut servers = Vec::new();
-    for row in txn.view().scan(tables::ROOM_SERVERS, (short,))? {
-        servers.push(row?.0.1);
-    }
-    for server in destinations(servers.into_iter(), pdu, identity, except) {
+    let Some(except) = owed.except(room) else { return Ok(()) };
+    let to = destinations(servers(txn, short)?, pdu, identity, except);
+    owe(txn, identity, room, event, to)
+}
+
+/// The servers in a room.
+pub(super) fn servers(txn: &WriteTxn<'_>, room: RoomShort) -> Result<BTreeSet<OwnedServerName>, Error> {
+    txn.view().scan(tables::ROOM_SERVERS, (room,))?.map(|row| row.map(|((_, server), _)| server)).collect()
+}
+
+/// Owes an event to these servers, as far as there is a way to them.
+pub(super) fn owe(
+    txn: &mut WriteTxn<'_>,
+    identity: &Identity,
+    room: &Room,
+    event: EventShort,
+    to: BTreeSet<OwnedServerName>,
+) -> Result<(), Error> {
+    for server in to {
         // To whom this room has no way from us gets it from a member who has one, or catches up when there is one.
         if !peers::route(txn.view(), identity, &server)?.is_some_and(|route| route.carries(room)) {
             continue;

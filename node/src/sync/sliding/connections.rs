@@ -26,7 +26,10 @@ use millpond_store::{
 use ruma::{OwnedDeviceId, OwnedUserId};
 use tokio::sync::Notify;
 
-use super::pos::{Pos, unknown_pos};
+use super::{
+    kept::Kept,
+    pos::{Pos, unknown_pos},
+};
 use crate::{Core, Error};
 
 /// User, device, connection id.
@@ -58,6 +61,7 @@ struct Held {
     epoch: u64,
     states: Vec<Arc<State>>,
     members: SentMembers,
+    kept: Option<Kept>,
 }
 
 /// The member events that were sent for the timeline's sake. In memory only: what is forgotten is sent once more.
@@ -144,6 +148,9 @@ impl Connections {
         if held.members.pos != pos.map(|pos| pos.to_string()) {
             held.members = SentMembers::default();
         }
+        if pos.is_none() {
+            held.kept = None;
+        }
         drop(held);
         Ok(Turn { connection, name, number, pos, base })
     }
@@ -183,6 +190,25 @@ impl Turn {
         replaced.as_mut().enable();
         if !self.is_over() {
             replaced.await;
+        }
+    }
+
+    /// The state that the request goes on from: epoch and version.
+    pub(super) fn state(&self) -> Option<(u64, u64)> {
+        self.pos.map(|pos| (pos.epoch, pos.version))
+    }
+
+    /// Takes what the last sweep of the connection found; whoever comes at the same time does without.
+    pub(super) fn take_kept(&self) -> Option<Kept> {
+        self.connection.held().kept.take()
+    }
+
+    /// Keeps what a sweep found for the next one.
+    pub(super) fn put_kept(&self, kept: Kept) {
+        let kept = kept.is_small().then_some(kept);
+        let mut held = self.connection.held();
+        if !self.is_over() {
+            held.kept = kept;
         }
     }
 
@@ -279,7 +305,7 @@ fn make_room(txn: &mut millpond_store::WriteTxn<'_>, (user, device, id): &Name) 
     Ok(())
 }
 
-/// Connections kept in memory; 2,000 rooms take some 100 kB.
+/// Connections kept in memory; 2,000 rooms take some 300 kB.
 const KEPT: std::num::NonZeroUsize = std::num::NonZeroUsize::new(32).expect("not zero");
 /// Connections of a device: clients have two or three.
 const PER_DEVICE: usize = 8;

@@ -1,7 +1,7 @@
 //! What a client of sliding sync asks, in the spelling of the unstable endpoint that clients use today and in that of the
 //! proposal's text: `ranges` or `range`, pairs with `*`, `$LAZY` and `$ME` or objects with `include` and `exclude`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use ruma::{OwnedRoomId, UserId};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 /// A list of rooms.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct List {
     #[serde(default)]
     ranges: Option<Vec<(u64, u64)>>,
@@ -50,19 +50,33 @@ pub struct List {
 }
 
 impl List {
-    /// Whether the room at an index of the list is asked for; without ranges all are.
-    pub(super) fn takes(&self, index: u64) -> bool {
-        let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&index);
-        match (&self.ranges, &self.range) {
-            (Some(ranges), _) => ranges.iter().any(within),
-            (None, Some(range)) => within(range),
-            (None, None) => true,
-        }
+    /// The parts of a list of `len` rooms that are asked for; without ranges all of it is.
+    pub(super) fn spans(&self, len: usize) -> impl Iterator<Item = Range<usize>> {
+        let index = move |index: u64| usize::try_from(index).map_or(len, |index| index.min(len));
+        let span = move |(first, last): &(u64, u64)| index(*first)..index(last.saturating_add(1)).max(index(*first));
+        let all = self.asked_ranges().is_none().then_some(0..len);
+        self.asked_ranges().into_iter().flatten().map(span).chain(all)
+    }
+
+    /// Which part of the list an index is in, where every end of a range begins another: the indices of a part are all
+    /// asked for, or none is.
+    pub(super) fn part(&self, index: usize) -> usize {
+        let ends = self.asked_ranges().into_iter().flatten().flat_map(|(first, last)| [*first, last.saturating_add(1)]);
+        ends.filter(|end| *end <= index as u64).count()
+    }
+
+    /// Whether rooms are in it because a space names them.
+    pub(super) fn asks_for_spaces(&self) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.spaces.is_some())
+    }
+
+    fn asked_ranges(&self) -> Option<&[(u64, u64)]> {
+        self.ranges.as_deref().or(self.range.as_ref().map(std::slice::from_ref))
     }
 }
 
 /// What to tell of a room.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RoomConfig {
     /// Events of the timeline, at most.
     #[serde(default)]
@@ -142,7 +156,7 @@ impl Required {
 }
 
 /// Which rooms a list has.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Filters {
     /// Direct chats, or all others.
     #[serde(default)]
@@ -216,7 +230,7 @@ pub struct Switch {
 }
 
 /// An extension that is about rooms.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct OfRooms {
     /// It is asked for.
     #[serde(default)]
@@ -244,6 +258,17 @@ impl OfRooms {
 }
 
 impl Request {
+    /// Whether another request asks the same of the same rooms.
+    pub(super) fn has_rules_of(&self, other: &Self) -> bool {
+        let of_rooms = |extensions: &Extensions| {
+            let Extensions { account_data, receipts, typing, .. } = extensions;
+            [account_data.clone(), receipts.clone(), typing.clone()]
+        };
+        self.lists == other.lists
+            && self.room_subscriptions == other.room_subscriptions
+            && of_rooms(&self.extensions) == of_rooms(&other.extensions)
+    }
+
     /// Bounds what is asked, and fills in who asks.
     ///
     /// # Errors
@@ -320,7 +345,8 @@ mod tests {
         assert!(old.config.required_state.lazy_members);
         assert_eq!(old.config.required_state.include[0].state_key.as_deref(), Some("@me:here"));
         for list in [old, new] {
-            assert!(list.takes(0) && list.takes(19) && !list.takes(20));
+            assert_eq!(list.spans(30).collect::<Vec<_>>(), vec![0..20]);
+            assert!(list.part(0) == list.part(19) && list.part(19) != list.part(20));
             assert_eq!(list.filters.as_ref().unwrap().is_invite, Some(false));
         }
     }

@@ -39,7 +39,7 @@ impl Required {
 }
 
 /// What several rules ask of one room: what any of them asks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Combined(Vec<Required>);
 
 impl Combined {

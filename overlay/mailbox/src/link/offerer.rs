@@ -21,14 +21,27 @@ impl Link {
         now: UnixMillis,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<(Self, ContactLink), LinkError> {
-        let link = Self::new_offer(LinkClass::Contact, own, now, rng);
+        Self::offer_under(S0::generate(rng), own, now, rng)
+    }
+
+    /// As `offer`, under a secret drawn before: who is to find our onion service with it can be told to the network beforehand. Never twice the same.
+    ///
+    /// # Errors
+    /// As `offer`.
+    pub fn offer_under(
+        s0: S0,
+        own: &Own<'_>,
+        now: UnixMillis,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<(Self, ContactLink), LinkError> {
+        let link = Self::new_offer(LinkClass::Contact, s0, own, now, rng);
         let shown = link.contact_link(own.name().identity_key())?;
         Ok((link, shown))
     }
 
     /// Makes an offer to a member of a shared room, to be sealed into an introduction. Commit the link first.
     pub fn introduce(own: &Own<'_>, to: &NodeName, now: UnixMillis, rng: &mut impl rand_core::CryptoRng) -> Self {
-        let mut link = Self::new_offer(LinkClass::Room, own, now, rng);
+        let mut link = Self::new_offer(LinkClass::Room, S0::generate(rng), own, now, rng);
         link.data.introduced = Some(to.clone());
         link
     }
@@ -169,8 +182,14 @@ impl Link {
         Ok(vec![Effect::Persist, Effect::Send(Message::Confirm(message)), Effect::Established { peer }])
     }
 
-    fn new_offer(class: LinkClass, own: &Own<'_>, now: UnixMillis, rng: &mut impl rand_core::CryptoRng) -> Self {
-        let mut data = LinkData::new(Role::Offerer, class, S0::generate(rng), now, now.after(OFFER_LIFE));
+    fn new_offer(
+        class: LinkClass,
+        s0: S0,
+        own: &Own<'_>,
+        now: UnixMillis,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Self {
+        let mut data = LinkData::new(Role::Offerer, class, s0, now, now.after(OFFER_LIFE));
         let bundle = data.make_bundle(own, rng);
         data.box_plaintext = Some(bundle);
         Self { data }

@@ -2,6 +2,7 @@
 
 use super::{Link, Phase, Role};
 use crate::{
+    discovery::DiscoverySecret,
     name::NodeName,
     secrets::{Epoch, LinkId},
     stream::{Dialer, EphemeralSeed, HintTable, OPENING_LEN, StreamError, StreamKeys},
@@ -55,6 +56,25 @@ impl Link {
     ) -> Result<Option<(Dialer, [u8; OPENING_LEN])>, StreamError> {
         let newest = self.request_keys().next();
         newest.map(|(_, keys)| Dialer::open(&keys, self.role(), now.day(), seed)).transpose()
+    }
+
+    /// What finds the other side's onion service while the first contact is open: whoever has the contact link has it. As long as the offer lives,
+    /// even when it was answered: a second answer has to be seen.
+    #[must_use]
+    pub fn first_contact_discovery(&self, now: UnixMillis) -> Option<DiscoverySecret> {
+        if !self.first_contact_live(now) {
+            return None;
+        }
+        self.data.s0.as_ref().map(|s0| s0.discovery())
+    }
+
+    /// What finds the other side's onion service from the answer on. `None` also when the link is carried by a session and its first secret is over:
+    /// then `Session::discovery` is the same.
+    #[must_use]
+    pub fn discovery(&self) -> Option<DiscoverySecret> {
+        let live = matches!(self.data.phase, Phase::Pending { .. } | Phase::Established);
+        let first = self.data.secrets.iter().find(|secret| secret.epoch().0 == 0);
+        first.filter(|_| live).map(|first| first.restore_key().discovery())
     }
 
     fn first_contact_keys(&self, now: UnixMillis) -> Option<StreamKeys> {

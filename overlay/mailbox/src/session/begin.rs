@@ -93,7 +93,7 @@ impl Session {
         let line = Line { proven, ..Line::new(olm, th, ratchet) };
         let mut state = State::new(link, me.clone(), peer, rk, Some(line));
         state.last_heard = Some(now);
-        stamps.into_iter().for_each(|grant| state.wallet.add(grant));
+        stamps.into_iter().for_each(|grant| state.wallet.add(grant, now));
         Self::with_state(state)
     }
 }

@@ -269,7 +269,7 @@ impl Session {
         hello.answering = Some(Answering { content: bytes, since: ctx.now });
         // The peer has lost what it had of ours, and what we have of it is for mailboxes that nobody reads.
         self.state.wallet.forget();
-        content.stamps.into_iter().for_each(|grant| self.state.wallet.add(grant));
+        content.stamps.into_iter().for_each(|grant| self.state.wallet.add(grant, ctx.now));
         self.state.grants = Grants::default();
         self.wake(ctx, out);
         out.notice(Notice::Restoring);
@@ -314,7 +314,7 @@ impl Session {
             return out.notice(Notice::Misbehaved(Fault::Hello));
         };
         self.state.wallet.forget();
-        stamps.into_iter().for_each(|grant| self.state.wallet.add(grant));
+        stamps.into_iter().for_each(|grant| self.state.wallet.add(grant, ctx.now));
         self.wake(ctx, out);
         self.restart(ctx, Line { proven: true, ..line }, out);
         self.state.ack_due = Some(ctx.now);

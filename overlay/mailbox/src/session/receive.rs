@@ -136,7 +136,7 @@ impl Session {
         }
         line.ratchet.note_frame(epoch);
         line.raise(frame.frame_floor, frame.item_floor);
-        self.take_grants(&frame);
+        self.take_grants(&frame, ctx.now);
         if numbered {
             self.acknowledge(ctx);
         }
@@ -191,12 +191,12 @@ impl Session {
         }
     }
 
-    fn take_grants(&mut self, frame: &Frame) {
+    fn take_grants(&mut self, frame: &Frame, now: UnixMillis) {
         let Some(line) = &mut self.state.live else { return };
         for (number, grant) in &frame.stamps {
             if *number >= line.granted {
                 line.granted = number.saturating_add(1);
-                self.state.wallet.add(grant.clone());
+                self.state.wallet.add(grant.clone(), now);
             }
         }
     }

@@ -31,6 +31,9 @@ struct Purse {
     /// It refused too many: another is not tried before. The mailbox is closed, or the host lies.
     #[serde(default)]
     shut: Option<UnixMillis>,
+    /// When the peer gave the newest of them.
+    #[serde(default)]
+    given: Option<UnixMillis>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -55,7 +58,7 @@ pub(super) struct Choice<'a> {
 
 impl Wallet {
     /// Keeps stamps, within bounds: the oldest mailbox, and stamps beyond what a contact may hold, are given up.
-    pub(super) fn add(&mut self, grant: Grant) {
+    pub(super) fn add(&mut self, grant: Grant, now: UnixMillis) {
         if grant.recovery {
             self.recovery.retain(|stamp| stamp.host != grant.host);
             let first = grant.batch.stamps(grant.host).into_iter().next();
@@ -73,6 +76,7 @@ impl Wallet {
                 taken: (0, 0),
                 refused: 0,
                 shut: None,
+                given: None,
             });
             if self.purses.len() > MAX_MAILBOXES {
                 self.purses.remove(0);
@@ -81,6 +85,7 @@ impl Wallet {
         let Some(purse) = self.purses.iter_mut().find(|purse| purse.mailbox == mailbox) else { return };
         if purse.host == grant.host && purse.count(grant.batch.class()) + grant.batch.len() <= MAX_STAMPS {
             purse.batches.push(Held { batch: grant.batch, used: 0 });
+            purse.given = Some(now);
         }
     }
 
@@ -95,7 +100,7 @@ impl Wallet {
         self.purses.iter().map(|purse| purse.count(class)).sum()
     }
 
-    /// Whether no stamp of any size can be used now: there is none, or hosts refuse all that are left.
+    /// Whether no stamp of any size can be used now: there is none, hosts refuse all that are left, or their mailboxes have closed.
     pub(super) fn is_empty(&self, now: UnixMillis) -> bool {
         !self.purses.iter().any(|purse| purse.is_open(now) && purse.count(Class::S) + purse.count(Class::L) > 0)
     }
@@ -192,7 +197,7 @@ impl Wallet {
 
 impl Purse {
     fn is_open(&self, now: UnixMillis) -> bool {
-        self.shut.is_none_or(|until| now >= until)
+        self.shut.is_none_or(|until| now >= until) && self.given.is_none_or(|given| now < given.after(LIFE))
     }
 
     fn count(&self, class: Class) -> usize {
@@ -209,5 +214,8 @@ const MAX_RECOVERY: usize = 4;
 const MAX_STAMPS: usize = 64;
 /// Refusals in a row.
 const MAX_REFUSED: u8 = 2;
+/// Stamps are given for a mailbox in use, which closes 37 days after it was made, at the end of the day. After that a host that says it
+/// has stored something lies: there is nobody to read it.
+const LIFE: Duration = Duration::from_secs(38 * 86_400);
 /// How long a mailbox is left alone after them.
 const SHUT: Duration = Duration::from_secs(86_400);

@@ -16,7 +16,7 @@ fn has(world: &World, side: usize, text: &str) -> usize {
 }
 
 /// The side loses everything but its backup and its outbox; its recovery mailboxes are in the backup, the others are made anew.
-fn restore(world: &mut World, side: usize, backup: Backup) {
+pub fn restore(world: &mut World, side: usize, backup: Backup) {
     let old = &mut world.sides[side];
     let session = Session::from_backup(backup);
     let node = std::mem::replace(&mut old.node, crate::world::Node::new(99));
@@ -324,4 +324,92 @@ fn whoever_comes_back_after_sixty_days_with_something_unacknowledged_does_not_fa
     world.run(4 * DAY_MS);
     assert_eq!(has(&world, ALICE, "from bob, long ago"), 1);
     assert_eq!(has(&world, BOB, "to bob, long ago"), 1);
+}
+
+#[test]
+fn a_hello_that_hosts_refused_falsely_goes_again_the_next_days() {
+    let mut world = World::new(84);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.sides[ALICE].offer(item("from the restored one"));
+    world.sides[BOB].offer(item("to the restored one"));
+    world.hosts.iter_mut().for_each(|host| host.says = Some(Outcome::Refused));
+    world.run(3 * DAY_MS);
+    world.hosts.iter_mut().for_each(|host| host.says = None);
+    world.run(3 * DAY_MS);
+    assert_eq!(has(&world, BOB, "from the restored one"), 1);
+    assert_eq!(has(&world, ALICE, "to the restored one"), 1);
+}
+
+#[test]
+fn an_answer_whose_stamps_are_for_mailboxes_that_have_closed_since_makes_another_hello() {
+    let mut world = World::new(85);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.sides[BOB].awake = false;
+    world.turn(ALICE);
+    assert!(world.sides[ALICE].saw(Notice::Restoring));
+    // Alice goes to sleep for weeks; when she is back, Bob has answered into mailboxes that are closed.
+    world.sides[ALICE].awake = false;
+    world.advance(40 * DAY_MS);
+    for mailbox in world.sides[ALICE].mailboxes.iter().filter(|mailbox| !mailbox.own.recovery) {
+        world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&mailbox.own.id)));
+    }
+    world.sides[ALICE].mailboxes.retain(|mailbox| mailbox.own.recovery);
+    for host in 0..2 {
+        world.sides[ALICE].open_mailbox(&mut world.hosts[host], false);
+    }
+    world.sides[BOB].awake = true;
+    world.sides[BOB].offer(item("after the answer"));
+    world.run(2 * DAY_MS);
+    world.sides[ALICE].awake = true;
+    world.sides[ALICE].offer(item("back after weeks"));
+    world.run(5 * DAY_MS);
+    assert_eq!(has(&world, ALICE, "after the answer"), 1);
+    assert_eq!(has(&world, BOB, "back after weeks"), 1);
+}
+
+#[test]
+fn a_hello_is_answered_with_stamps_under_which_something_can_be_said() {
+    let mut world = World::new(86);
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    restore(&mut world, ALICE, backup);
+    world.turn(ALICE);
+    world.poll(BOB);
+    let own = world.sides[BOB].own();
+    let grant = |world: &mut World, recovery: bool| {
+        let at = own.iter().position(|mailbox| mailbox.recovery == recovery).expect("there is one");
+        let grant = world.sides[BOB].issue(at, millpond_mailbox::stamp::Class::S, 1);
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Granted(vec![grant]));
+        world.sides[BOB].feed(now, InEvent::Slot);
+        world.deliver(BOB)
+    };
+    assert!(!grant(&mut world, true), "under the stamp of a recovery mailbox nothing but a HELLO goes");
+    assert!(grant(&mut world, false), "it is answered");
+}
+
+#[test]
+fn whoever_was_away_longer_than_mailboxes_live_says_hello_whatever_a_host_makes_of_old_stamps() {
+    let mut world = World::new(87);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    world.sides[ALICE].awake = false;
+    world.run(60 * DAY_MS);
+    for mailbox in world.sides[BOB].mailboxes.iter().filter(|mailbox| !mailbox.own.recovery) {
+        world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&mailbox.own.id)));
+    }
+    world.sides[BOB].mailboxes.retain(|mailbox| mailbox.own.recovery);
+    for host in 0..2 {
+        world.sides[BOB].open_mailbox(&mut world.hosts[host], false);
+    }
+    // One host says STORED to everything and keeps nothing.
+    world.hosts[0].says = Some(Outcome::Stored);
+    world.sides[ALICE].awake = true;
+    world.sides[ALICE].offer(item("I am back"));
+    world.run(4 * DAY_MS);
+    assert_eq!(has(&world, BOB, "I am back"), 1);
 }

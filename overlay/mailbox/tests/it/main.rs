@@ -4,6 +4,7 @@ mod adversaries;
 mod bad_frames;
 mod carrier;
 mod contact_links;
+mod discovery;
 mod first_contact;
 mod fuzz;
 mod hellos;

@@ -390,3 +390,22 @@ fn what_was_swallowed_five_times_goes_again_as_long_as_the_peer_is_heard() {
     assert_eq!(world.sides[BOB].delivered.len(), 1);
     assert!(world.sides.iter().all(|side| side.outbox.is_empty()));
 }
+
+#[test]
+fn what_one_host_swallowed_and_the_other_refused_is_sealed_again() {
+    let mut world = World::new(17);
+    world.sides[BOB].awake = false;
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    world.sides[ALICE].offer(item(0));
+    world.turn(ALICE);
+    // A day later the second envelope is due, and the other host refuses whatever comes.
+    let swallowed = usize::from(world.hosts[1].puts > 0);
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    world.hosts[1 - swallowed].says = Some(Outcome::Refused);
+    world.run(2 * DAY_MS);
+    assert!(world.hosts[1 - swallowed].puts > 0, "it was refused");
+    world.sides[BOB].awake = true;
+    world.run(DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+    assert!(world.sides[ALICE].outbox.is_empty() && !world.sides[ALICE].saw(Notice::Restoring));
+}

@@ -30,6 +30,11 @@ impl Probe {
         (!self.trying).then_some(self.next)
     }
 
+    /// At once.
+    pub(super) fn now(&mut self, now: UnixMillis) {
+        (self.next, self.wait) = (now, FIRST);
+    }
+
     /// Not there: twice as long, and a little more, so that those who lost a host together do not come back together.
     fn later(&mut self, now: UnixMillis, random: u32) {
         self.wait = self.wait.saturating_mul(2).min(LONGEST);

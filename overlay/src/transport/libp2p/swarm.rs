@@ -348,18 +348,25 @@ impl SwarmTask {
     }
 
     fn on_mdns(&mut self, event: mdns::Event) {
-        match event {
+        let before = self.nearby.len();
+        let gone = match event {
             mdns::Event::Discovered(found) => {
                 for pair in found {
                     if self.nearby.len() < MAX_NEARBY && !self.nearby.contains(&pair) {
                         self.nearby.push(pair);
                     }
                 }
+                Vec::new()
             }
-            mdns::Event::Expired(gone) => self.nearby.retain(|pair| !gone.contains(pair)),
-        }
+            mdns::Event::Expired(gone) => gone,
+        };
+        let found = self.nearby.len() > before;
+        self.nearby.retain(|pair| !gone.contains(pair));
         let addresses = self.nearby.iter().filter_map(|(_, address)| Address::checked(address.clone()).ok());
         *self.shared.nearby.write() = addresses.collect();
+        if found {
+            self.shared.found.notify_one();
+        }
     }
 }
 

@@ -6,10 +6,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arti_client::{BootstrapBehavior, DormantMode, ErrorKind, HasKind, StreamPrefs, TorClient, TorClientConfig};
+use arti_client::{
+    BootstrapBehavior, DataStream, DormantMode, ErrorKind, HasKind, StreamPrefs, TorClient, TorClientConfig,
+};
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
+use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -21,6 +24,7 @@ use super::super::{BoxIo, Incoming, TransportError};
 use super::address::OnionAddress;
 use super::config::TorConfig;
 use super::isolation::Isolation;
+use super::keys::Keys;
 use super::service::{self, Service};
 use super::status::{TorState, TorStatus};
 use super::{Carrier, PATIENCE, ROUTE};
@@ -34,7 +38,8 @@ pub(super) struct Arti {
     client: OnceCell<Client>,
     health: Mutex<Health>,
     /// Services that are open, by nickname.
-    services: tokio::sync::Mutex<HashMap<&'static str, Service>>,
+    services: Mutex<HashMap<&'static str, Service>>,
+    keys: Keys,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -47,7 +52,8 @@ impl Arti {
             arti,
             client: OnceCell::new(),
             health: Mutex::default(),
-            services: tokio::sync::Mutex::default(),
+            services: Mutex::default(),
+            keys: Keys::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -79,18 +85,29 @@ impl Arti {
     }
 
     /// Opens a stream. Each attempt is on circuits of its own; a second one begins when the first fails or takes long, because it may hang.
-    async fn dial(&self, host: &str, port: u16, on: &Isolation) -> Result<BoxIo, TransportError> {
+    async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        on: &Isolation,
+        keys: &[DiscoverySecret],
+    ) -> Result<BoxIo, TransportError> {
         let deadline = Instant::now() + PATIENCE;
         let client = self.client().await?;
         // Its own time-outs begin only when there is a network directory to go by.
         let ready = timeout_at(deadline, client.bootstrap()).await;
         ready.map_err(|_| unreachable(self.waits()))?.map_err(|e| unreachable(with_causes(&e)))?;
-        let dial = |prefs: StreamPrefs| {
-            let client = client.clone();
-            let host = host.to_owned();
-            async move { client.connect_with_prefs((host.as_str(), port), &prefs).await }
+        let attempts = async {
+            let mut pause = BRIDGE_PAUSE;
+            loop {
+                match self.with_keys(client, (host, port), on, keys).await {
+                    // What is known of a bridge comes a moment after arti says that it is ready.
+                    Err(error) if self.awaits_bridge(&error) && pause <= BRIDGE_LAST => sleep(pause).await,
+                    ended => return ended,
+                }
+                pause *= 2;
+            }
         };
-        let attempts = hedged(|first| dial(if first { on.clone() } else { Isolation::fresh() }.prefs()), is_final);
         let Some(ended) = self.stop.run_until_cancelled(timeout_at(deadline, attempts)).await else {
             return Err(TransportError::Stopped);
         };
@@ -102,18 +119,51 @@ impl Arti {
         }
     }
 
+    fn awaits_bridge(&self, error: &arti_client::Error) -> bool {
+        !self.config.bridges.is_empty() && error.kind() == ErrorKind::TorAccessFailed
+    }
+
+    /// Opens a stream without a key, unless the service is known to ask for one; if it does, with one of ours after the other.
+    async fn with_keys(
+        &self,
+        client: &Client,
+        to: (&str, u16),
+        on: &Isolation,
+        keys: &[DiscoverySecret],
+    ) -> Result<DataStream, arti_client::Error> {
+        let mut ended = None;
+        if keys.is_empty() || !self.keys.are_asked_for(to.0) {
+            let stream = attempts(client, to, on).await;
+            match &stream {
+                Err(error) if !keys.is_empty() && asks_for_key(error) => self.keys.note_asked(to.0),
+                _ => return stream,
+            }
+            ended = Some(stream);
+        }
+        for key in keys {
+            let _lent = self.keys.lend(client, to.0, key)?;
+            let stream = attempts(client, to, on).await;
+            if !matches!(&stream, Err(error) if asks_for_key(error)) {
+                return stream;
+            }
+            ended = Some(stream);
+        }
+        ended.expect("without keys the first attempt is returned")
+    }
+
     /// Opens a service whose key arti made and keeps; streams to it come out of `incoming` until it is closed.
     async fn serve(
         &self,
         nickname: &'static str,
+        admitted: Option<Vec<DiscoveryKey>>,
         incoming: mpsc::Sender<Incoming>,
     ) -> Result<OnionAddress, TransportError> {
         let client = self.client().await?;
-        let mut services = self.services.lock().await;
+        let mut services = self.services.lock();
         if let Some(open) = services.get(nickname) {
             return Ok(open.address());
         }
-        let service = service::open(client, nickname, incoming)?;
+        let service = service::open(client, nickname, admitted.as_deref(), incoming)?;
         let address = service.address();
         services.insert(nickname, service);
         Ok(address)
@@ -121,7 +171,7 @@ impl Arti {
 
     /// Closes a service; what streams are open is up to their holders.
     async fn end(&self, nickname: &'static str) {
-        let service = self.services.lock().await.remove(nickname);
+        let service = self.services.lock().remove(nickname);
         if let Some(service) = service {
             service.close().await;
         }
@@ -143,16 +193,25 @@ impl Carrier for Arti {
         host: &'a str,
         port: u16,
         on: &'a Isolation,
+        keys: &'a [DiscoverySecret],
     ) -> BoxFuture<'a, Result<BoxIo, TransportError>> {
-        self.dial(host, port, on).boxed()
+        self.dial(host, port, on, keys).boxed()
     }
 
     fn open(
         &self,
         nickname: &'static str,
+        admitted: Option<Vec<DiscoveryKey>>,
         incoming: mpsc::Sender<Incoming>,
     ) -> BoxFuture<'_, Result<OnionAddress, TransportError>> {
-        self.serve(nickname, incoming).boxed()
+        self.serve(nickname, admitted, incoming).boxed()
+    }
+
+    fn admit(&self, nickname: &'static str, admitted: Vec<DiscoveryKey>) {
+        // One that is not open yet opens with them.
+        if let Some(service) = self.services.lock().get(nickname) {
+            service.admit(&admitted);
+        }
     }
 
     fn close(&self, nickname: &'static str) -> BoxFuture<'_, ()> {
@@ -182,15 +241,20 @@ impl Carrier for Arti {
     }
 
     fn set_dormant(&self, dormant: bool) {
-        if let Some(client) = self.client.get() {
-            client.set_dormant(if dormant { DormantMode::Soft } else { DormantMode::Normal });
+        let Some(client) = self.client.get() else { return };
+        client.set_dormant(if dormant { DormantMode::Soft } else { DormantMode::Normal });
+        if !dormant {
+            // What was built before a sleep is dead, whether or not somebody has said so. It fails only while nothing was built yet.
+            if let Ok(pool) = client.hs_circ_pool() {
+                let _ = pool.retire_all_circuits();
+            }
         }
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
         async move {
             self.stop.cancel();
-            let services: Vec<Service> = self.services.lock().await.drain().map(|(_, service)| service).collect();
+            let services: Vec<Service> = self.services.lock().drain().map(|(_, service)| service).collect();
             futures::future::join_all(services.into_iter().map(Service::close)).await;
             self.tasks.close();
             self.tasks.wait().await;
@@ -233,6 +297,20 @@ impl Health {
             }
         }
     }
+}
+
+/// Each attempt on circuits of its own: the first on those of `on`.
+async fn attempts(
+    client: &Client,
+    (host, port): (&str, u16),
+    on: &Isolation,
+) -> Result<DataStream, arti_client::Error> {
+    let dial = |prefs: StreamPrefs| async move { client.connect_with_prefs((host, port), &prefs).await };
+    hedged(|first| dial(if first { on.clone() } else { Isolation::fresh() }.prefs()), is_final).await
+}
+
+fn asks_for_key(error: &arti_client::Error) -> bool {
+    matches!(error.kind(), ErrorKind::OnionServiceMissingClientAuth | ErrorKind::OnionServiceWrongClientAuth)
 }
 
 fn is_about_the_other_end(kind: ErrorKind) -> bool {
@@ -348,6 +426,9 @@ fn unreachable(why: String) -> TransportError {
 
 /// What the first attempt has for itself: a circuit of six hops takes a few seconds.
 const HEDGE: Duration = Duration::from_secs(8);
+/// For a bridge that is not known yet, the first wait and the last.
+const BRIDGE_PAUSE: Duration = Duration::from_millis(500);
+const BRIDGE_LAST: Duration = Duration::from_secs(4);
 /// Between two attempts to get ready.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -403,7 +484,7 @@ mod tests {
         assert_eq!(arti.status().state, TorState::Idle);
         arti.stop().await;
         assert!(!folder.exists());
-        let refused = arti.connect("example.org", 80, &Isolation::fresh()).await;
+        let refused = arti.connect("example.org", 80, &Isolation::fresh(), &[]).await;
         assert!(matches!(refused.err(), Some(TransportError::Stopped)));
     }
 }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use arti_client::TorClientConfig;
-use arti_client::config::{CfgPath, TorClientConfigBuilder};
+use arti_client::config::{BridgeConfigBuilder, CfgPath, TorClientConfigBuilder};
 use toml::{Table, Value};
 
 use super::super::TransportError;
 use super::ROUTE;
+use super::arti::with_causes;
 
 /// How Tor is to run.
 #[derive(Clone, Debug)]
@@ -64,6 +65,7 @@ impl TorConfig {
 
     /// The same for arti.
     pub(super) fn to_arti(&self) -> Result<TorClientConfig, TransportError> {
+        self.bridges.iter().try_for_each(|line| check_bridge(line))?;
         let mut table = match &self.test_network {
             None => Table::new(),
             Some(file) => {
@@ -103,6 +105,18 @@ impl PluggableTransport {
         }
         table
     }
+}
+
+/// arti says what is wrong with a line; which one it is, and how one looks, is said here. The user's own words are repeated to him, and to nobody else.
+fn check_bridge(line: &str) -> Result<(), TransportError> {
+    let read = line.parse::<BridgeConfigBuilder>().map(drop);
+    read.map_err(|e| {
+        wrong(format!(
+            "bridges: {line:?} is no bridge line ({}); it is ADDRESS:PORT FINGERPRINT, or TRANSPORT ADDRESS:PORT FINGERPRINT KEY=VALUE.., as \
+             https://bridges.torproject.org gives them out",
+            with_causes(&e)
+        ))
+    })
 }
 
 /// The table of this name, made if it is not there.
@@ -153,8 +167,17 @@ mod tests {
         }];
         let shown = format!("{:?}", config.to_arti().unwrap());
         assert!(shown.contains("192.0.2.55:38114") && shown.contains("/usr/bin/obfs4proxy"), "{shown}");
-        config.bridges = vec!["not a bridge".to_owned()];
-        assert!(config.to_arti().is_err());
+    }
+
+    #[test]
+    fn a_wrong_bridge_line_is_repeated_with_what_is_allowed() {
+        for line in ["not a bridge", "192.0.2.1:443", "192.0.2.1 316E643333645F6D79216558614D3931657A5F5F", ""] {
+            let mut config = config();
+            config.bridges = vec!["192.0.2.1:443 316E643333645F6D79216558614D3931657A5F5F".to_owned(), line.to_owned()];
+            let said = config.to_arti().unwrap_err().to_string();
+            assert!(said.contains("bridges") && said.contains(&format!("{line:?}")), "{said}");
+            assert!(said.contains("ADDRESS:PORT FINGERPRINT"), "{said}");
+        }
     }
 
     #[test]

@@ -5,23 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arti_client::config::Reconfigure;
 use futures::{Stream, StreamExt};
+use millpond_mailbox::discovery::DiscoveryKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tor_cell::relaycell::msg::{Connected, End, EndReason};
 use tor_hsservice::config::OnionServiceConfigBuilder;
-use tor_hsservice::{RendRequest, RunningOnionService};
+use tor_hsservice::{OnionServiceConfig, RendRequest, RunningOnionService};
 use tor_proto::stream::IncomingStreamRequest;
 
 use super::super::{Incoming, Source, TransportError};
 use super::ROUTE;
 use super::address::OnionAddress;
 use super::arti::{Client, with_causes};
+use super::keys::for_service;
 
 /// An open service. It is closed by `close`, or by dropping it.
 pub(super) struct Service {
+    nickname: &'static str,
     address: OnionAddress,
     running: Arc<RunningOnionService>,
     stop: CancellationToken,
@@ -31,6 +35,16 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn address(&self) -> OnionAddress {
         self.address.clone()
+    }
+
+    /// From now on it is for those with these keys. arti tells the network, once a minute at most.
+    pub(super) fn admit(&self, keys: &[DiscoveryKey]) {
+        let changed = configuration(self.nickname, Some(keys)).and_then(|config| {
+            self.running.reconfigure(config, Reconfigure::AllOrNothing).map_err(|e| failed(with_causes(&e)))
+        });
+        if let Err(error) = changed {
+            tracing::warn!(%error, "who may find the onion service was not changed");
+        }
     }
 
     /// Takes no more streams; those that are open stay until their holders close them.
@@ -45,15 +59,11 @@ impl Service {
 /// Opens the service of this nickname. Its key is made at first, and then kept in arti's key store: the address stays the same.
 pub(super) fn open(
     client: &Client,
-    nickname: &str,
+    nickname: &'static str,
+    admitted: Option<&[DiscoveryKey]>,
     incoming: mpsc::Sender<Incoming>,
 ) -> Result<Service, TransportError> {
-    let nickname = nickname.parse().map_err(|e| failed(format!("the name of the service: {e}")))?;
-    let config = OnionServiceConfigBuilder::default()
-        .nickname(nickname)
-        .max_concurrent_streams_per_circuit(STREAMS)
-        .build()
-        .map_err(|e| failed(e.to_string()))?;
+    let config = configuration(nickname, admitted)?;
     let launched = client.launch_onion_service(config).map_err(|e| failed(with_causes(&e)))?;
     let (running, requests) = launched.ok_or_else(|| failed("it is switched off".to_owned()))?;
     let id = running.onion_address().ok_or_else(|| failed("it has no key".to_owned()))?;
@@ -63,7 +73,21 @@ pub(super) fn open(
     let accept = accept(requests, incoming, tasks.clone(), stop.clone());
     let until = stop.clone();
     tasks.spawn(async move { until.run_until_cancelled(accept).await });
-    Ok(Service { address, running, stop, tasks })
+    Ok(Service { nickname, address, running, stop, tasks })
+}
+
+/// How the service is to be: for everybody who knows its address, or for those with these keys.
+fn configuration(nickname: &str, admitted: Option<&[DiscoveryKey]>) -> Result<OnionServiceConfig, TransportError> {
+    let nickname = nickname.parse().map_err(|e| failed(format!("the name of the service: {e}")))?;
+    let mut config = OnionServiceConfigBuilder::default();
+    config.nickname(nickname).max_concurrent_streams_per_circuit(STREAMS);
+    if let Some(keys) = admitted {
+        let restricted = config.restricted_discovery();
+        restricted.enabled(true);
+        let keys = for_service(keys).map_err(failed)?;
+        restricted.static_keys().access().extend(keys);
+    }
+    config.build().map_err(|e| failed(e.to_string()))
 }
 
 /// Takes in circuits, so many at once.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
+use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,14 +52,23 @@ impl Carrier for Socks {
         host: &'a str,
         port: u16,
         on: &'a Isolation,
+        // A proxy takes none; a service that asks for one is told so in words.
+        _: &'a [DiscoverySecret],
     ) -> BoxFuture<'a, Result<BoxIo, TransportError>> {
         self.dial(host, port, on).boxed()
     }
 
-    fn open(&self, _: &'static str, _: mpsc::Sender<Incoming>) -> BoxFuture<'_, Result<OnionAddress, TransportError>> {
+    fn open(
+        &self,
+        _: &'static str,
+        _: Option<Vec<DiscoveryKey>>,
+        _: mpsc::Sender<Incoming>,
+    ) -> BoxFuture<'_, Result<OnionAddress, TransportError>> {
         let why = "a SOCKS proxy opens no services".to_owned();
         ready(Err(TransportError::Listen { on: "an onion service".to_owned(), why })).boxed()
     }
+
+    fn admit(&self, _: &'static str, _: Vec<DiscoveryKey>) {}
 
     fn close(&self, _: &'static str) -> BoxFuture<'_, ()> {
         ready(()).boxed()
@@ -150,7 +160,7 @@ fn refusal(code: u8) -> String {
         0xf1 => "the onion service's descriptor is invalid",
         0xf2 => "introduction to the onion service failed",
         0xf3 => "meeting the onion service failed",
-        0xf4 => "the onion service asks for a key",
+        0xf4 => "the onion service asks for a key, which only the Tor in this process can show",
         0xf5 => "the key for the onion service is wrong",
         0xf6 => "the onion address is invalid",
         0xf7 => "introduction to the onion service took too long",
@@ -203,7 +213,7 @@ mod tests {
     async fn a_name_goes_to_the_proxy_as_it_is_under_the_users_name() {
         let (address, served) = proxy(0).await;
         let (socks, isolation) = (Socks::new(address), Isolation::fresh());
-        let mut stream = socks.connect("somewhere.onion", 7448, &isolation).await.unwrap();
+        let mut stream = socks.connect("somewhere.onion", 7448, &isolation, &[]).await.unwrap();
         stream.write_all(b"x").await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'x');
         let (user, target) = served.await.unwrap();
@@ -217,7 +227,7 @@ mod tests {
     async fn what_the_proxy_refuses_is_said_in_words() {
         let (address, _served) = proxy(0xf0).await;
         let socks = Socks::new(address);
-        let refused = socks.connect("gone.onion", 1, &Isolation::fresh()).await.err().unwrap();
+        let refused = socks.connect("gone.onion", 1, &Isolation::fresh(), &[]).await.err().unwrap();
         assert!(refused.to_string().contains("no descriptor"), "{refused}");
         assert_eq!(socks.status().why, None);
     }
@@ -228,7 +238,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let socks = Socks::new(address);
-        assert!(socks.connect("somewhere.onion", 1, &Isolation::fresh()).await.is_err());
+        assert!(socks.connect("somewhere.onion", 1, &Isolation::fresh(), &[]).await.is_err());
         assert!(socks.status().why.unwrap().contains("proxy"));
     }
 }

@@ -16,6 +16,7 @@ use super::{Node, Step};
 use crate::sim::{
     disk::{Owed, Parked},
     fate::Killed,
+    plan::DAY,
     room::{Applied, Room, Snapshot},
 };
 
@@ -216,11 +217,15 @@ impl Node {
         let applied = held.apply(pdu, verdict);
         if applied != Applied::Duplicate {
             step.stats.received += 1;
-            let verdict = if applied == Applied::Appended { "appends" } else { "hides" };
-            step.trace.note(step.now, format_args!("{} {verdict} {}", self.index, pdu.event_id()));
+            step.trace.note(step.now, format_args!("{} {applied:?} {}", self.index, pdu.event_id()));
         }
         let silent = self.byzantine && served.len() > 1;
-        if applied != Applied::Appended || silent {
+        let goes_on = match applied {
+            Applied::Appended => true,
+            Applied::SoftFailed => held.is_joined(pdu.sender()) && self.may_pass_on(room, pdu.sender(), step.now),
+            Applied::Rejected | Applied::Duplicate => false,
+        };
+        if !goes_on || silent {
             return;
         }
         let position = self.disk.next_position();
@@ -231,6 +236,17 @@ impl Node {
         for peer in linked {
             self.disk.owe(peer, Owed::Pdu(room, pdu.owned_event_id()));
         }
+    }
+
+    /// Whether one more soft-failed event of a sender is passed on today.
+    fn may_pass_on(&mut self, room: usize, sender: &UserId, now: u64) -> bool {
+        let today = self.clock(now).0 / DAY;
+        let (day, count) = self.disk.passed_on.entry((room, sender.to_owned())).or_insert((today, 0));
+        if *day != today {
+            (*day, *count) = (today, 0);
+        }
+        *count += 1;
+        *count <= MOST_A_DAY
     }
 
     /// What is missing here, of what parked events wait for.
@@ -244,3 +260,6 @@ impl Node {
             .collect()
     }
 }
+
+/// Soft-failed events of one server that are passed on in one room and day, as in `node/src/rooms/apply/soft_failed.rs`.
+const MOST_A_DAY: u64 = 256;
