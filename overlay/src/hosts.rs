@@ -278,3 +278,6 @@ pub(crate) fn address(way: &HostWay) -> HostAddress {
 
 /// A host closes an announcing connection after ten silent minutes.
 const ALIVE: Duration = Duration::from_secs(240);
+
+#[cfg(test)]
+mod tests;
