@@ -151,7 +151,7 @@ impl Driver {
             }
         };
         if matches!(held.outbound, Outbound::Open { .. }) {
-            // One that was begun after a sleep was faster.
+            // One that was begun after it, when the peer or we were back, was faster.
             return ready.close.cancel();
         }
         if held.back.as_ref() != Some(&ready.address) {
@@ -181,8 +181,13 @@ impl Driver {
         let ours = self.hello();
         let Some(held) = self.links.get_mut(&id) else { return };
         if held.heard(hello.run) {
+            // A dial that was begun while the peer was dead may hang for a minute, though he is back.
+            let hangs = held.opening;
             // The node sees the link go down and up, and tries again at once what it had sent into the void.
             self.publish();
+            if hangs {
+                self.open_stream(id);
+            }
         }
         let Some(held) = self.links.get_mut(&id) else { return };
         let Some(inbound) = held.inbound.iter_mut().find(|inbound| inbound.stream == stream) else { return };

@@ -1,11 +1,16 @@
 //! What outlives the process: links, addresses, unfinished first contacts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt, pending};
 use millpond_mailbox::link::OFFER_LIFE;
-use millpond_overlay::transport::Address;
-use millpond_overlay::transport::memory::MemoryNet;
+use millpond_overlay::transport::memory::{Memory, MemoryNet};
+use millpond_overlay::transport::{Address, BoxIo, Incoming, Transport, TransportError};
 use millpond_overlay::{Event, LinkState, RouteError};
+
+use tokio::sync::mpsc;
 
 use crate::support::{Seed, libp2p, link};
 
@@ -151,4 +156,76 @@ async fn a_newer_key_document_reaches_the_peer() {
     a.until(|event| matches!(event, Event::KeyDocument { peer } if *peer == name)).await;
     assert_eq!(a.overlay.key_document(&name).await.unwrap().as_bytes(), newer.as_bytes());
     assert!(b.overlay.set_key_document(b_seed.document(1)).await.is_err(), "an older one is not taken");
+}
+
+/// Memory in which nobody answers for a while, and nobody says so: as a dial to an onion service whose node has died.
+struct Silent {
+    memory: Memory,
+    silent: Arc<AtomicBool>,
+}
+
+impl Transport for Silent {
+    fn route(&self) -> &'static str {
+        self.memory.route()
+    }
+
+    fn carries(&self, address: &Address) -> bool {
+        self.memory.carries(address)
+    }
+
+    fn start(&self, incoming: mpsc::Sender<Incoming>) -> Result<(), TransportError> {
+        self.memory.start(incoming)
+    }
+
+    fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<BoxIo, TransportError>> {
+        match self.silent.load(Ordering::SeqCst) {
+            true => pending().boxed(),
+            false => self.memory.dial(address),
+        }
+    }
+
+    fn listen(&self, earlier: Vec<Address>) -> BoxFuture<'_, Result<Vec<Address>, TransportError>> {
+        self.memory.listen(earlier)
+    }
+
+    fn local_addresses(&self) -> Vec<Address> {
+        self.memory.local_addresses()
+    }
+
+    fn nearby(&self) -> Vec<Address> {
+        self.memory.nearby()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.memory.stop()
+    }
+}
+
+#[tokio::test]
+async fn a_dial_that_hangs_does_not_keep_a_peer_waiting_that_is_back() {
+    let (net, silent, b_seed) = (MemoryNet::new(), Arc::new(AtomicBool::new(false)), Seed::new());
+    let mut a_seed = Seed::new();
+    a_seed.limits.dial = Duration::from_secs(600);
+    let mut a = a_seed.start(Silent { memory: net.transport(1), silent: silent.clone() }).await;
+    let mut b = b_seed.start(net.transport(2)).await;
+    b.overlay.listen().await.unwrap();
+    link(&mut a, &mut b).await;
+    b.echo(&a.name).await;
+    let (a_name, b_name) = (a.name.clone(), b.name.clone());
+    b.overlay.shutdown().await;
+    a.until(|event| matches!(event, Event::LinkDown { peer } if *peer == b_name)).await;
+    silent.store(true, Ordering::SeqCst);
+    let (asks, asked) = (a.overlay.clone(), b_name.clone());
+    let hanging = tokio::spawn(async move { asks.connect(&asked, crate::support::soon()).await });
+    // It has been begun when the overlay answers what it was asked later.
+    a.overlay.addresses().await.unwrap();
+    tokio::task::yield_now().await;
+    a.overlay.addresses().await.unwrap();
+    silent.store(false, Ordering::SeqCst);
+
+    let b = b_seed.start(net.transport(2)).await;
+    b.overlay.listen_again().await.unwrap();
+    b.echo(&a_name).await;
+    hanging.await.unwrap().unwrap();
+    a.echo(&b_name).await;
 }
