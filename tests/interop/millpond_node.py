@@ -49,6 +49,14 @@ class Node:
         until(f"{self.label} answers", self._answers, START_S, 0.02)
         return self
 
+    def refuses_to_start(self):
+        """What it says instead."""
+        done = subprocess.run([BINARY, "run", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", *self.arguments],
+                              capture_output=True, text=True, timeout=START_S)
+        if done.returncode == 0:
+            raise Failed(f"{self.label} ran in spite of {self.arguments}")
+        return done.stdout + done.stderr
+
     def _answers(self):
         if self.process.poll() is not None:
             raise Failed(f"{self.label} ended with {self.process.returncode}; its log: {self.log}")
@@ -109,9 +117,9 @@ class Node:
         return answer["user_id"], answer["access_token"]
 
 
-def link(offerer, answerer):
+def link(offerer, answerer, shown=None):
     """Links two nodes as two people would: one shows a link, the other pastes it, the first confirms the name it sees."""
-    shown = offerer.cli("contact")
+    shown = shown or offerer.cli("contact")
     links = [word for word in re.findall(r"\S+", shown) if re.fullmatch(r"[A-Za-z0-9_:/.#?=+-]{80,}", word)]
     if not links:
         raise Failed(f"{offerer.label}: `millpond contact` printed no link:\n{shown}")
@@ -134,17 +142,25 @@ class Run:
         self.folder, self.nodes = tempfile.mkdtemp(prefix="millpond-interop-"), []
 
     def node(self, label, *arguments):
+        return self.unstarted(label, *arguments).start()
+
+    def unstarted(self, label, *arguments):
         node = Node(label, self.folder, *arguments)
         self.nodes.append(node)
-        return node.start()
+        return node
+
+    def end(self):
+        """Kills what runs."""
+        for node in self.nodes:
+            if node.process and node.process.poll() is None:
+                node.kill()
+        self.nodes.clear()
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        for node in self.nodes:
-            if node.process and node.process.poll() is None:
-                node.kill()
+        self.end()
         if kind is None:
             shutil.rmtree(self.folder)
         else:

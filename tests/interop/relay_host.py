@@ -1,7 +1,7 @@
 """Mailbox hosts as processes, and two people who use them while they are never on together. Standard library only."""
 import json, os, signal, subprocess, time, urllib.request
 
-from millpond_node import BINARY, START_S, Failed, free_port, until
+from millpond_node import BINARY, START_S, STOP_S, Failed, free_port, until
 
 QUIET_S = 5.0  # how long nothing may be under way before a node counts as settled: a contact is tried directly for four seconds first
 
@@ -11,12 +11,12 @@ class Relay:
 
     def __init__(self, label, folder, *arguments, address="127.0.0.1"):
         """Without arguments of its own it stays off Tor: most suites have no Tor network."""
-        self.arguments = arguments or ("--tor", "off")
+        self.arguments, self.wrapper = arguments or ("--tor", "off"), []
         self.label, self.data, self.port, self.address = label, os.path.join(folder, label), free_port(), address
         self.log, self.process, self.url = os.path.join(folder, label + ".log"), None, None
 
     def start(self):
-        arguments = [BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", self.address, "--log", "debug", *self.arguments]
+        arguments = [*self.wrapper, BINARY, "relay", "--data-dir", self.data, "--port", str(self.port), "--addresses", self.address, "--log", "debug", *self.arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(f"{self.label} is up", self._is_up, START_S, 0.05)
@@ -39,6 +39,11 @@ class Relay:
 
     def token(self):
         return self.cli("token").split()[-1]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(timeout=STOP_S) != 0:
+            raise Failed(f"{self.label} ended with {self.process.returncode} on SIGTERM; its log: {self.log}")
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail, nat, tor and egress (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail and nat (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py), INTEROP_RETRIES (how
 # often a suite that failed is tried again, 0: third-party clients have time-outs that a busy machine can meet; each failure is printed).
 set -euo pipefail
@@ -120,6 +120,7 @@ suite_acme() {
 }
 suite_tor() {
     need tor tor
+    need obfs4proxy obfs4proxy
     install_python
     "$python" "$here/tor_nodes.py" ${TOR_PARTS:-}
 }
@@ -133,7 +134,7 @@ suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill mailbox demo synapse acme
+[ $# -gt 0 ] || set -- nio js two three kill mailbox tor egress demo synapse acme
 for name in "$@"; do
     declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
     echo "== interop: $name"

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What leaves a node in Tor mode: strace follows a node through mailboxes, a link, messages, a file, a URL preview, a kill -9 and an outage of the
-Tor network. It may connect to the relays of the private Tor network and to 127.0.0.1, and to nothing else; it may look up no name. With $MILLPOND_LEAKING
-(a debug build with the feature deliberate-leak) the same watch must find what that build does. Needs Debian's tor and strace."""
+"""What leaves a node in Tor mode: strace follows two nodes and a mailbox host through mailboxes, a link, messages, a file from one node to the other, a
+URL preview, a push, a kill -9, a restart in order and an outage of the Tor network. They may connect to the relays of the private Tor network and to
+127.0.0.1, and to nothing else; they may look up no name. $MILLPOND_LEAKING (examples/leaking beside the binary) is a build that forgets its settings of
+Tor: the same watch must find what it does. Needs Debian's tor and strace."""
 import asyncio, http.server, json, os, re, shutil, sys, threading, time, urllib.parse, uuid
 
 import millpond_node
@@ -14,6 +15,7 @@ PASSWORD = "egress-" + uuid.uuid4().hex
 ELSEWHERE = "127.77.0.1"  # a web server that is neither 127.0.0.1 nor a relay: only an exit may connect to it
 NAME = "no-such-name.invalid"
 PAGE = b"<html><head><title>seen through an exit</title></head></html>"
+LEAKING = os.environ.get("MILLPOND_LEAKING") or os.path.join(os.path.dirname(millpond_node.BINARY), "examples", "leaking")
 RELAY = re.compile(r"127\.\d+\.0\.1:15000")
 
 
@@ -71,14 +73,17 @@ def preview(node, token, url):
 
 
 async def whole_run(run, net, port):
-    relay = Relay("relay", run.folder, "--tor", "only").start()
+    traces = []
+
+    def start(process):
+        traces.append(os.path.join(run.folder, f"trace-{len(traces)}"))
+        return watched(process, traces[-1]).start()
+    relay = Relay("relay", run.folder, "--tor", "only")
     run.nodes.append(relay)
-    arguments = ("--tor", "only", "--url-previews", "true", "--allow-networks", ELSEWHERE)
-    trace = os.path.join(run.folder, "trace")
-    one = watched(millpond_node.Node("one", run.folder, *arguments), trace + "-1")
-    run.nodes.append(one)
-    one.start()
-    two = run.node("two")
+    start(relay)
+    one = start(run.unstarted("one", "--tor", "only", "--url-previews", "true", "--allow-networks", ELSEWHERE))
+    # Not told to: that its mailbox is at an onion service is enough.
+    two = start(run.unstarted("two"))
     _, token = one.register("alice", PASSWORD)
     two.register("bob", PASSWORD)
     for node in (one, two):
@@ -94,8 +99,11 @@ async def whole_run(run, net, port):
     await bob.reads(room, "watched")
     await bob.say(room, "and back")
     await alice.reads(room, "and back")
-    uri = await alice.upload(b"a file" * 100)
-    ok("a file is there", uri.startswith("mxc://"))
+    file = os.urandom(300_000)
+    uri = await alice.upload(file)
+    begin = time.monotonic()
+    await bob.downloads(uri, file, within_s=120)
+    print(f"   300 kB from one node to the other: {time.monotonic() - begin:.1f} s", flush=True)
     code, answer = preview(one, token, f"http://{ELSEWHERE}:{port}/")
     ok("a page is previewed, through an exit", code == 200 and answer.get("og:title") == "seen through an exit", (code, answer))
     code, answer = preview(one, token, f"http://{NAME}/")
@@ -107,8 +115,13 @@ async def whole_run(run, net, port):
     await alice.reads(room, "to be pushed")
     one.kill()
     await bob.say(room, "while one is dead")
-    watched(one, trace + "-2").start()
+    start(one)
     await alice.reads(room, "while one is dead")
+    for node in (one, two):
+        node.stop()
+        start(node)
+    await alice.say(room, "after a restart in order")
+    await bob.reads(room, "after a restart in order")
     net.stop()
     await alice.say(room, "into the dark")
     code, answer = preview(one, token, f"http://{ELSEWHERE}:{port}/dark")
@@ -119,11 +132,11 @@ async def whole_run(run, net, port):
     await bob.until("reads what was said into the dark", lambda: (room, "into the dark") in bob.bodies, 150)
     await alice.close()
     await bob.close()
-    one.stop()
-    traces = [trace + "-1", trace + "-2"]
-    seen = [to for path in traces for call, to in destinations(path) if call != "bind"]
-    ok("the watch saw the Tor network", sum(bool(RELAY.fullmatch(to)) for to in seen) > 3, seen[:20])
+    for node in (one, two, relay):
+        node.stop()
     for path in traces:
+        seen = [to for call, to in destinations(path) if call != "bind"]
+        ok(f"{os.path.basename(path)}: the watch saw the Tor network", any(RELAY.fullmatch(to) for to in seen), seen[:20])
         ok("nothing went anywhere else, and no name was looked up", not forbidden(path), forbidden(path))
 
 
@@ -138,7 +151,7 @@ def has_mailbox(node, relay):
 async def leaking(run, port):
     """The same watch over a build that leaks: if it finds nothing, it would find nothing else either."""
     trace = os.path.join(run.folder, "trace-leak")
-    before, millpond_node.BINARY = millpond_node.BINARY, os.environ["MILLPOND_LEAKING"]
+    before, millpond_node.BINARY = millpond_node.BINARY, LEAKING
     node = watched(millpond_node.Node("leaking", run.folder, "--tor", "only", "--url-previews", "true", "--allow-networks", ELSEWHERE), trace)
     run.nodes.append(node)
     node.start()
@@ -150,25 +163,23 @@ async def leaking(run, port):
     found = forbidden(trace)
     ok("a deliberate connection is found", any(ELSEWHERE in what for what in found), found)
     ok("a deliberate look-up is found", any(what.endswith(":53") or "name service" in what for what in found), found)
+    run.nodes.remove(node)
 
 
 async def main():
     for needed in ("tor", "strace"):
         if not shutil.which(needed):
             raise Failed(f"{needed} is needed: apt-get install {needed}")
+    if not os.access(LEAKING, os.X_OK):
+        raise Failed(f"{LEAKING} is needed, to see that the watch finds a leak: cargo build -p millpond --example leaking")
     with Run() as run:
         net, port = TorNet(run.folder), web()
         try:
             net.start()
-            if "MILLPOND_LEAKING" in os.environ:
-                await leaking(run, port)
-            else:
-                print("   without $MILLPOND_LEAKING: that the watch finds a leak is not shown in this run", flush=True)
+            await leaking(run, port)
             await whole_run(run, net, port)
         finally:
-            for node in run.nodes:
-                if node.process and node.process.poll() is None:
-                    node.kill()
+            run.end()
             net.end()
     print("ALL OK nothing left but through Tor")
 

@@ -5,6 +5,8 @@ from millpond_node import Failed, free_port, until
 
 TORNET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tornet.py")
 STABLE = 4
+BRIDGE_PORT, OBFS4_PORT = 15000, 16000
+ASKS_FOR_KEY = 0xF4  # C tor's word for a service that shows itself to those with a key only
 ENOUGH = 6  # relays of eight: two entries, and three hops on either side that are no entry
 # For the nodes: a dial to an exit at 127.x.x.x is allowed, and the folders of tests may belong to anybody.
 EXTRA = """
@@ -19,7 +21,7 @@ class TorNet:
     """Eight relays on loopback. `start` after `stop` gives the same network again, with the same keys."""
 
     def __init__(self, folder):
-        self.folder, self.client = os.path.join(folder, "tornet"), None
+        self.folder, self.client, self.others = os.path.join(folder, "tornet"), None, []
         self.config = os.path.join(folder, "tor-network.toml")
 
     def _run(self, verb):
@@ -68,10 +70,41 @@ class TorNet:
 
     def end(self):
         self.stop()
-        if self.client:
-            self.client.terminate()
-            self.client.wait()
-            self.client = None
+        for process in [self.client, *self.others]:
+            if process:
+                process.terminate()
+                process.wait()
+        self.client, self.others = None, []
+
+    def bridge(self):
+        """A bridge that also speaks obfs4: the two lines by which a node gets into the network through it, and its address."""
+        ip, data = "127.51.0.1", os.path.join(self.folder, "bridge")
+        os.makedirs(data, mode=0o700, exist_ok=True)
+        torrc, log, state = (os.path.join(data, name) for name in ("torrc", "tor.log", "pt_state/obfs4_bridgeline.txt"))
+        with open(torrc, "w") as file:
+            file.write(self._run("client-torrc") + f"""DataDirectory {data}
+SocksPort 0
+Nickname bridge
+Address {ip}
+ORPort {ip}:{BRIDGE_PORT}
+OutboundBindAddress {ip}
+BridgeRelay 1
+BridgeDistribution none
+PublishServerDescriptor 0
+AssumeReachable 1
+PathsNeededToBuildCircuits 0.25
+ServerTransportPlugin obfs4 exec {shutil.which("obfs4proxy")}
+ServerTransportListenAddr obfs4 {ip}:{OBFS4_PORT}
+ExtORPort auto
+Log notice file {log}
+""")
+        self.others.append(subprocess.Popen(["tor", "-f", torrc, "--defaults-torrc", "/nonexistent", "--quiet"]))
+        until("the bridge is up", lambda: os.path.exists(log) and "Bootstrapped 100%" in open(log).read() and os.path.exists(state), 60, 0.2)
+        with open(os.path.join(data, "fingerprint")) as file:
+            fingerprint = file.read().split()[1]
+        with open(state) as file:
+            arguments = re.search(r"cert=\S+ iat-mode=\d", file.read()).group(0)
+        return f"{ip}:{BRIDGE_PORT} {fingerprint}", f"obfs4 {ip}:{OBFS4_PORT} {fingerprint} {arguments}", ip
 
     def relay_logs(self):
         nodes = os.path.join(self.folder, "nodes")
@@ -85,7 +118,7 @@ class TorNet:
         torrc = os.path.join(data, "torrc")
         with open(torrc, "w") as file:
             file.write(self._run("client-torrc"))
-            file.write(f"DataDirectory {data}\nSocksPort 127.0.0.1:{self.port}\nLog notice file {data}/tor.log\n")
+            file.write(f"DataDirectory {data}\nSocksPort 127.0.0.1:{self.port} ExtendedErrors\nLog notice file {data}/tor.log\n")
         self.client = subprocess.Popen(["tor", "-f", torrc, "--defaults-torrc", "/nonexistent", "--quiet"])
         log = os.path.join(data, "tor.log")
         until("C tor's client is up", lambda: os.path.exists(log) and "Bootstrapped 100%" in open(log).read(), 60, 0.2)
@@ -125,6 +158,25 @@ def onion_of(text):
     return found.group(1) + ".onion", int(found.group(2))
 
 
+def connections(process):
+    """Where a process has TCP connections to, as addresses."""
+    sockets = set()
+    for fd in os.listdir(f"/proc/{process.pid}/fd"):
+        try:
+            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+        except OSError:
+            continue
+        if found:
+            sockets.add(found.group(1))
+    remote = set()
+    with open("/proc/net/tcp") as table:
+        for line in list(table)[1:]:
+            fields = line.split()
+            if fields[9] in sockets and fields[3] == "01":
+                remote.add(socket.inet_ntoa(struct.pack("<I", int(fields[2].split(":")[0], 16))))
+    return remote
+
+
 def cpu_s(process):
     """Processor time of a process so far, in seconds."""
     with open(f"/proc/{process.pid}/stat") as file:
@@ -133,5 +185,11 @@ def cpu_s(process):
 
 
 def rss_mb(process):
+    return memory_mb(process)[0]
+
+
+def memory_mb(process):
+    """What of a process is in memory: all of it, and without the pages of files, such as its binary."""
     with open(f"/proc/{process.pid}/status") as file:
-        return int(re.search(r"VmRSS:\s+(\d+) kB", file.read()).group(1)) / 1024
+        text = file.read()
+    return tuple(int(re.search(name + r":\s+(\d+) kB", text).group(1)) / 1024 for name in ("VmRSS", "RssAnon"))

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Nodes over Tor, on a private Tor network of C tor relays on loopback, with unmodified matrix-nio clients. Part one: mailboxes at two hosts that are
-onion services; first contact by a pickup box, encrypted talk, a kill -9, and an outage of the whole Tor network. Part two: onion services of the
-nodes' own, direct delivery, and strangers who knock. Needs Debian's tor and matrix-nio[e2e]; the binary is $MILLPOND or the debug build."""
-import asyncio, os, re, sys, time, uuid
+onion services; first contact by a pickup box, encrypted talk, a kill -9, a way in by bridges, and an outage of the whole Tor network. Part two: onion
+services of the nodes' own, one of which shows itself to contacts only; direct delivery, strangers who knock, a peer that falls asleep or dies without
+a word. Needs Debian's tor and obfs4proxy, and matrix-nio[e2e]; the binary is $MILLPOND or the debug build."""
+import asyncio, os, re, signal, sys, time, uuid
 
 from millpond_node import Failed, Run, link, linked, until
 from nio_people import Person, ok
 from relay_host import Relay, ask, mailboxes, status
-from tor_net import TorNet, cpu_s, onion_of, rss_mb
+from tor_net import ASKS_FOR_KEY, TorNet, connections, cpu_s, onion_of, rss_mb
 
 PASSWORD = "tor-" + uuid.uuid4().hex
 UP_S = 60.0       # from the first onion route to a usable Tor
@@ -86,6 +87,7 @@ async def by_mailbox(run, net):
     relays[0].start()
     ok("a host's address survives its restart", relays[0].url == links[0])
     one_circuit_each(relays)
+    by_bridge(run, net, relays[0])
     await dark(net, alice, bob, room, relays)
     return one, two
 
@@ -97,6 +99,7 @@ def try_mailbox(node, relay):
     except Failed as failure:
         if "token" in str(failure) or "already" in str(failure):
             raise
+        print(f"   not yet: {str(failure).rsplit('millpond: ', 1)[-1].strip()}", flush=True)
         return False
 
 
@@ -105,6 +108,39 @@ def one_circuit_each(relays):
     for relay in relays:
         seen = re.findall(r"a stream came to the onion service circuit=(\d+) stream=(\d+)", plain(open(relay.log).read()))
         ok(f"every stream to {relay.label} came by a circuit of its own ({len(seen)})", len(seen) > 5 and all(n == "1" for _, n in seen), seen)
+
+
+    for relay in relays:
+        uses = {}
+        for stream, deposits, boxes in re.findall(r"a stream is used stream=(\d+) deposits=(true|false) mailboxes=(\d+)", plain(open(relay.log).read())):
+            uses[stream] = (deposits == "true", int(boxes))
+        kinds = set(uses.values())
+        ok(f"at {relay.label} some streams deposited and some polled", {(True, 0), (False, 1)} <= kinds, kinds)
+        ok("none did both, and none was for two mailboxes", kinds <= {(True, 0), (False, 1)}, uses)
+
+
+def by_bridge(run, net, relay):
+    """A node that may not connect to any relay gets in by a bridge, in the plain and in a disguised form."""
+    plain_line, obfs4, ip = net.bridge()
+    wrong = run.unstarted("wrong", "--tor-bridges", "127.51.0.1 no fingerprint")
+    said = wrong.refuses_to_start()
+    ok("a wrong bridge line is repeated, with what is allowed", all(word in said for word in ("bridges", "no fingerprint", "ADDRESS:PORT FINGERPRINT")), said)
+    begin = time.monotonic()
+    node = run.node("bridged", "--tor", "only", "--tor-bridges", plain_line)
+    until("a mailbox by way of the bridge", lambda: try_mailbox(node, relay), UP_S, 1)
+    told("a mailbox by way of a plain bridge", time.monotonic() - begin)
+    seen = connections(node.process) - {"127.0.0.1"}
+    ok("it is connected to the bridge and to nothing else", seen == {ip}, seen)
+    node.stop()
+    begin = time.monotonic()
+    node = run.unstarted("disguised", "--tor", "only")
+    with open(os.path.join(node.data, "millpond.toml"), "w") as file:
+        file.write(f'[tor]\nbridges = ["{obfs4}"]\n[[tor.transports]]\nprotocols = ["obfs4"]\npath = "/usr/bin/obfs4proxy"\n')
+    node.start()
+    until("a mailbox by way of obfs4", lambda: try_mailbox(node, relay), UP_S, 1)
+    told("a mailbox by way of obfs4", time.monotonic() - begin)
+    ok("the node itself is connected to its transport only", connections(node.process) <= {"127.0.0.1"}, connections(node.process))
+    node.stop()
 
 
 def plain(text):
@@ -142,12 +178,17 @@ CPU_PERCENT = 1.0
 
 
 async def by_onion(run, net):
-    three, four = run.node("three", "--tor-onion", "true"), run.node("four", "--tor-onion", "true")
+    three, four = run.node("three", "--tor-onion", "true"), run.node("four", "--tor-onion", "true", "--tor-restricted", "true")
     carol, dave = await person(three, "carol"), await person(four, "dave")
     until("both are up", lambda: all(tor_of(node)["state"] == "up" for node in (three, four)), UP_S, 0.3)
     shown = " ".join(ask(three, "POST", "contacts/link")["addresses"])
     ok("the contact link has an onion address and no IP address", "/onion3/" in shown and "/ip" not in shown, shown)
-    link(three, four)
+    offer = ask(four, "POST", "contacts/link")
+    hidden = " ".join(offer["addresses"])
+    begin = time.monotonic()
+    # The one who shows himself to contacts only is found by whoever has his link, and by nobody else.
+    link(four, three, offer["link"])
+    told("first contact at a service that only contacts find", time.monotonic() - begin)
     room = await carol.create("a room between onion services", [dave], encrypted=True)
     await dave.accept(room)
     await carol.knows_devices([dave])
@@ -166,8 +207,11 @@ async def by_onion(run, net):
     four.start()
     await dave.reads(room, "while four is dead")
     told("read after kill -9 and restart, directly", time.monotonic() - begin)
+    await without_a_word(carol, dave, room)
 
     net.socks()
+    count, reason = net.knock(*onion_of(hidden), b"")
+    ok("a stranger with the address does not even find the service of a node that is for contacts only", (count, reason) == (None, ASKS_FOR_KEY), (count, reason))
     onion, port = onion_of(shown)
     for what, sent in (("says nothing", b""), ("says 1,000 bytes", os.urandom(1000)), ("speaks HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b" " * 200)):
         count, seconds = net.knock(onion, port, sent)
@@ -175,6 +219,37 @@ async def by_onion(run, net):
         told("   closed after", seconds)
     refused, reason = net.knock(onion, port + 1, b"")
     ok("another port of the service is refused", refused is None, reason)
+
+
+async def without_a_word(carol, dave, room):
+    """A peer whose device falls asleep, and one that dies, with every connection left open."""
+    three, four = carol.node, dave.node
+    four.process.send_signal(signal.SIGSTOP)
+    await carol.say(room, "while four sleeps")
+    before, begin = cpu_s(three.process), time.monotonic()
+    while time.monotonic() - begin < SLEEP_S:
+        await asyncio.sleep(0.5)
+    share = 100 * (cpu_s(three.process) - before) / (time.monotonic() - begin)
+    ok(f"no busy loop while a peer is dead and has closed nothing ({share:.2f} %)", share < CPU_PERCENT)
+    four.process.send_signal(signal.SIGCONT)
+    begin = time.monotonic()
+    await dave.reads(room, "while four sleeps")
+    told("read after it woke", time.monotonic() - begin)
+    ok("it knew that it had slept", "the device has slept" in open(four.log).read())
+    four.process.send_signal(signal.SIGSTOP)
+    await carol.say(room, "to a dead one")
+    begin = time.monotonic()
+    while time.monotonic() - begin < DEAD_S:
+        await asyncio.sleep(0.5)
+    four.kill()
+    begin = time.monotonic()
+    four.start()
+    await dave.reads(room, "to a dead one")
+    told("read after its restart, without one of the sender's", time.monotonic() - begin)
+
+
+SLEEP_S = 30.0  # beyond what a node takes for a busy machine
+DEAD_S = 12.0   # into the dial that hangs, and its second attempt
 
 
 async def main():
@@ -187,15 +262,11 @@ async def main():
             if "mailbox" in PARTS:
                 one, _ = await by_mailbox(run, net)
                 print(f"   memory of a node with Tor on: {rss_mb(one.process):.0f} MB", flush=True)
-            for node in run.nodes:
-                node.kill()
-            run.nodes.clear()
+            run.end()
             if "onion" in PARTS:
                 await by_onion(run, net)
         finally:
-            for node in run.nodes:
-                if node.process and node.process.poll() is None:
-                    node.kill()
+            run.end()
             net.end()
     print("ALL OK over Tor")
 
