@@ -92,8 +92,9 @@ impl Profiles {
     /// Removes a field; it need not be there. Dropping the future does not take it back.
     ///
     /// # Errors
-    /// 404 `M_NOT_FOUND` if there is no such user; storage errors.
+    /// 400 `M_INVALID_PARAM` or `M_KEY_TOO_LARGE` for what is no field's name; storage errors.
     pub async fn remove(&self, user: &UserId, name: &ProfileFieldName) -> Result<(), Error> {
+        check_name(name)?;
         self.write(user, name.clone(), None).await
     }
 

@@ -12,6 +12,7 @@ mod devices;
 mod encryption;
 mod ephemeral;
 mod erasure;
+mod errors;
 mod federation;
 mod glue;
 mod harness;

@@ -301,3 +301,33 @@ async fn without_an_identity_server_nobody_has_addresses() {
     let capabilities = node.ok(node.get(&alice, format!("{V3}/capabilities"))).await;
     assert_eq!(capabilities["capabilities"]["m.3pid_changes"]["enabled"], false);
 }
+
+#[tokio::test]
+async fn phone_numbers_are_refused_as_addresses_are() {
+    let (node, server) = stage().await;
+    let alice = node.user_with_password("alice", "secret").await;
+    let ask =
+        |number: &str| json!({ "client_secret": "quiet", "country": "GB", "phone_number": number, "send_attempt": 1 });
+    let path = |kind: &str| format!("{V3}/{kind}/msisdn/requestToken");
+    let mut elsewhere = ask("+442079460958");
+    elsewhere["id_server"] = json!("id.elsewhere.example");
+    elsewhere["id_access_token"] = json!("t");
+    for kind in ["account/3pid", "account/password", "register"] {
+        node.fails(node.post("", path(kind), ask("call me")), 400, "M_INVALID_PARAM").await;
+        node.fails(node.post("", path(kind), elsewhere.clone()), 400, "M_SERVER_NOT_TRUSTED").await;
+        let email = format!("{V3}/{kind}/email/requestToken");
+        let mut other = elsewhere.clone();
+        other["email"] = json!("a@b.c");
+        node.fails(node.post("", email, other), 400, "M_SERVER_NOT_TRUSTED").await;
+    }
+    node.fails(node.post("", path("account/password"), ask("+442079460958")), 400, "M_THREEPID_NOT_FOUND").await;
+    let sent = node.ok(node.post("", path("account/3pid"), ask("+442079460958"))).await;
+    server.follow_link("442079460958");
+    let body = json!({ "sid": sent["sid"], "client_secret": "quiet", "auth": auth(&alice, "secret") });
+    node.ok(node.post(&alice, format!("{V3}/account/3pid/add"), body)).await;
+    for kind in ["account/3pid", "register"] {
+        node.fails(node.post("", path(kind), ask("+44 20 7946 0958")), 400, "M_THREEPID_IN_USE").await;
+    }
+    // As it is written in its country, it is found for a forgotten password.
+    node.ok(node.post("", path("account/password"), ask("020 7946 0958"))).await;
+}

@@ -10,7 +10,7 @@ use std::{
 use ruma::{OwnedUserId, UserId};
 
 use super::{Accounts, NewDevice, Session, account, name, token, uiaa::wrong_password};
-use crate::Error;
+use crate::{Error, config::Registration};
 
 /// What a client shows to log in.
 pub enum Credential {
@@ -75,8 +75,11 @@ impl Accounts {
     /// Whether a token would let a stranger register.
     ///
     /// # Errors
-    /// 429 `M_LIMIT_EXCEEDED`.
+    /// 403 `M_FORBIDDEN` where nobody registers by a token; 429 `M_LIMIT_EXCEEDED`.
     pub fn registration_token_validity(&self, shown: &str, address: Option<IpAddr>) -> Result<bool, Error> {
+        if self.0.core.config().registration == Registration::Closed {
+            return Err(Error::forbidden("Registration is closed on this homeserver: no token opens it"));
+        }
         let attempt = self.0.limits.attempt(None, address)?;
         let valid = self.is_registration_token(shown);
         if valid {

@@ -54,13 +54,17 @@ impl Timeline {
     /// The events that relate to one.
     ///
     /// # Errors
-    /// 403 for those who may not look into the room, 404 for events that are not shown, 400 for tokens that are not ours,
-    /// storage errors.
+    /// 404 for events that are not shown to the user, 400 for tokens that are not ours, storage errors.
     pub fn relations(&self, asker: (&UserId, &DeviceId), request: &RelationsRequest) -> Result<Vec<u8>, Error> {
         let from = request.from.as_deref().map(|token| Point::parse("from", token)).transpose()?;
         let to = request.to.as_deref().map(|token| Point::parse("to", token)).transpose()?;
         let snapshot = self.core.snapshot()?;
-        let reader = self.enter(snapshot.view(), asker, &request.room_id)?;
+        // Who is not in the room learns no more than who may not see the event.
+        let hidden = |error: Error| match error {
+            Error::Matrix { .. } => Error::not_found(format!("there is no event {} for you to see", request.event_id)),
+            other => other,
+        };
+        let reader = self.enter(snapshot.view(), asker, &request.room_id).map_err(hidden)?;
         visible(&reader, &request.event_id)?;
         let depth = if request.recurse { RECURSION_MAX } else { 1 };
         let mut found = find(&reader, request, depth)?;
