@@ -91,3 +91,18 @@ fn a_node_that_is_set_up_again_from_an_old_backup_gets_everything() {
         holds(with(seed, Faults { restores: 1, ..Faults::default() }));
     }
 }
+
+#[test]
+fn what_some_soft_fail_comes_to_members_who_are_reached_through_them() {
+    for seed in [19, 22, 23, 31, 40] {
+        holds(Plan::of_seed(seed, 6, 3));
+    }
+    holds(Plan::of_seed(10_044, 20, 3));
+}
+
+#[test]
+fn old_stamps_that_a_lying_host_takes_do_not_put_a_link_to_sleep() {
+    for seed in [4, 25] {
+        holds(Plan::of_seed(seed, 6, 3));
+    }
+}

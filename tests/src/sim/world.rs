@@ -117,7 +117,7 @@ impl World {
         self.closed() && self.nodes.iter().all(Node::is_up) && super::verdict::faults(self).is_empty()
     }
 
-    /// Whether users have said the last things, which end all branches.
+    /// Whether the last things were said, and there was time to hear them.
     fn closed(&self) -> bool {
         self.healed.is_some_and(|healed| self.now > healed + DAY)
     }

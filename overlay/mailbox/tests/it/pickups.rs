@@ -1,5 +1,9 @@
 //! First contact through hosts: a box, an answer in a mailbox, and sessions from the first frame on.
 
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
 use millpond_mailbox::{
     bundle::Bundle,
     contact_link::ContactLink,
@@ -209,6 +213,14 @@ fn the_host_cannot_read_the_box_nor_hand_out_another() {
     assert!(pickup::open_box(&link, &sealed_box[1..]).is_err());
     let other = offered(4);
     assert!(pickup::open_box(&link, &other.sealed_box).is_err(), "the box of another link");
+    // What opens it is a key that only the contact link gives, and nothing that the host is told.
+    let open = |key: &[u8; 32]| {
+        let (nonce, sealed) = sealed_box.split_first_chunk::<24>().expect("a nonce");
+        let payload = Payload { msg: sealed, aad: &contact.s0().box_id() };
+        XChaCha20Poly1305::new(key.into()).decrypt(&XNonce::from(*nonce), payload)
+    };
+    assert!(open(&contact.s0().box_key()).is_ok());
+    assert!(open(&contact.s0().box_id()).is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What users do: they say things in bursts, set state that others set at the same time, and send each other to-device messages.
 
 use millpond_matrix::build::EventDraft;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Accepted, Happening, World,
@@ -16,6 +16,8 @@ use crate::sim::{
 pub(super) enum Act {
     /// Something in a room.
     Say { node: usize, room: usize },
+    /// A text in a room, the last one.
+    Close { node: usize, room: usize },
     /// A to-device message to somebody with a link.
     Message { node: usize },
     /// Somebody who is not in the first room is invited.
@@ -47,7 +49,7 @@ impl World {
 
     pub(super) fn act(&mut self, act: Act) {
         // Who finds his node down tries again a little later.
-        if let Act::Say { node, .. } | Act::Message { node } = act
+        if let Act::Say { node, .. } | Act::Close { node, .. } | Act::Message { node } = act
             && !self.nodes[node].is_up()
             && !self.away.contains_key(&node)
         {
@@ -57,28 +59,26 @@ impl World {
         match act {
             Act::Say { node, room } => {
                 if self.fixed.members[room].contains(&node) {
-                    self.say(node, room);
+                    let draft = self.draft(node, room);
+                    self.say(node, room, draft);
                 }
+            }
+            Act::Close { node, room } => {
+                let draft = self.text(node);
+                self.say(node, room, draft);
             }
             Act::Message { node } => self.message(node),
             Act::Invite { node } => self.invite(node),
         }
     }
 
-    /// After the healing everybody says something in each room, and days later again: it ends all branches. What others have soft-failed
-    /// is not passed on by them, and comes to everybody with the next event of who made it.
+    /// After the healing one member of each room says one thing. Nothing that was said before needs it to come to everybody.
     pub(super) fn close(&mut self) {
+        let honest = self.honest();
         for room in 0..self.fixed.members.len() {
-            for node in self.fixed.members[room].clone() {
-                let at = self.now + self.rng.below(3 * MINUTE);
-                self.at(at, Happening::Act(Act::Say { node, room }));
-            }
-        }
-        for node in 0..self.nodes.len() {
-            self.at(self.now, Happening::Act(Act::Message { node }));
-        }
-        if self.healed.is_some_and(|healed| self.now < healed + 9 * DAY) {
-            self.at(self.now + 5 * DAY, Happening::Close);
+            let of: Vec<usize> = self.fixed.members[room].intersection(&honest).copied().collect();
+            let node = of[self.rng.index(of.len())];
+            self.at(self.now, Happening::Act(Act::Close { node, room }));
         }
     }
 
@@ -100,11 +100,10 @@ impl World {
         }
     }
 
-    fn say(&mut self, index: usize, room: usize) {
+    fn say(&mut self, index: usize, room: usize, draft: EventDraft) {
         if !self.nodes[index].is_up() {
             return;
         }
-        let draft = self.draft(index, room);
         let (mut accepted, now) = (None, self.now);
         self.step(index, |node, step| {
             accepted = node.say(room, draft, step)?.map(|id| Accepted::Event(room, id));
@@ -130,13 +129,23 @@ impl World {
         }
     }
 
+    fn text(&mut self, index: usize) -> EventDraft {
+        let number = self.rng.below(1_000_000);
+        self.event(
+            index,
+            "m.room.message",
+            None,
+            &json!({"msgtype": "m.text", "body": format!("{number} {WORDS}")}),
+            number,
+        )
+    }
+
     fn draft(&mut self, index: usize, room: usize) -> EventDraft {
-        let sender = self.fixed.people[index].user.clone();
         let creator = self.fixed.members[room].first() == Some(&index);
         let drawn = self.rng.below(100);
         let number = self.rng.below(1_000_000);
         let (kind, key, value) = match drawn {
-            0..70 => ("m.room.message", None, json!({"msgtype": "m.text", "body": format!("{number} {}", WORDS)})),
+            0..70 => ("m.room.message", None, json!({"msgtype": "m.text", "body": format!("{number} {WORDS}")})),
             70..80 => ("m.room.topic", Some(String::new()), json!({"topic": format!("topic {number}")})),
             80..92 => ("org.example.slot", Some(format!("{}", number % 5)), json!({"is": number})),
             _ if creator => {
@@ -145,9 +154,14 @@ impl World {
             }
             _ => ("m.room.name", Some(String::new()), json!({"name": format!("name {number}")})),
         };
+        self.event(index, kind, key, &value, number)
+    }
+
+    fn event(&self, index: usize, kind: &str, key: Option<String>, value: &Value, number: u64) -> EventDraft {
         // Every event is another one, also of one user at one moment.
         let at = self.nodes[index].clock(self.now).0 + number % 1_000;
-        let mut draft = EventDraft::new(kind.into(), content(&value), sender, timestamp(at));
+        let sender = self.fixed.people[index].user.clone();
+        let mut draft = EventDraft::new(kind.into(), content(value), sender, timestamp(at));
         draft.state_key = key;
         draft
     }
