@@ -40,10 +40,16 @@ def join(run, synapse):
         usable = time.monotonic() - begun
         until("the other side reads it", lambda: f"{server.label} is here" in a.texts(room), 120, 0.05)
         heard = time.monotonic() - begun
-        until("all of the state is there", lambda: len(b.state(room)) >= STATE, 600, 0.2)
+        # Both join in part; who is asked for the whole state meanwhile waits, or gives up and says so.
+        until("all of the state is there", lambda: whole(b, room), 600, 0.2)
         complete = time.monotonic() - begun
         print(f"join, {server.label}: answered {joined:.2f} s, could send {usable:.2f} s, was heard {heard:.2f} s, "
               f"state complete {complete:.2f} s ({len(b.state(room))} events)", flush=True)
+
+
+def whole(user, room):
+    status, state = user.call("GET", user.in_room(room, "/state"), limit_s=600)
+    return status == 200 and len(state) >= STATE
 
 
 def inbound(run, synapse):

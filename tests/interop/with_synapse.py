@@ -5,6 +5,7 @@ import asyncio, concurrent.futures, os, sys, time, uuid
 
 from classic_nodes import CLIENT, ClassicRun, User, download, upload
 from millpond_node import Failed, link, quote, until
+from relay_host import Relay, mailboxes, settled, status
 
 VERSIONS = ("10", "11", "12")
 PASSWORD = "synapse-" + uuid.uuid4().hex
@@ -246,9 +247,42 @@ def both(run, here, there):
     here.start()
     a.reads(private, "while you were gone", 60)
     a.reads(public, "so were you", 60)
-    pond.stop()
-    pond.cli("check")
     ok("an overlay room with a key-named node and a classic room with Synapse on one node")
+    never_together(run, (here, a), (pond, k), (there, b), private, public)
+    pond.cli("check")
+
+
+def never_together(run, here_and_a, pond_and_k, there_and_b, private, public):
+    """The same two rooms, with mailboxes for the overlay room: the node with a DNS name and the one named by its key are not up together any more."""
+    (here, a), (pond, k), (_, b) = here_and_a, pond_and_k, there_and_b
+    relays = [Relay(label, run.folder).start() for label in ("host-a", "host-b")]
+    run.nodes += relays
+    for node in (here, pond):
+        mailboxes(node, relays)
+    for node in (here, pond):
+        until(f"{node.label} can deposit", lambda: any((contact.get("mail") or {}).get("stamps") for contact in status(node)["contacts"]), 60, 0.3)
+    for turn in range(2):
+        settled(here)
+        here.stop()
+        k.say(private, f"into your mailbox {turn}")
+        b.say(public, f"nobody is there {turn}")
+        settled(pond)
+        pond.stop()
+        here.start()
+        a.reads(private, f"into your mailbox {turn}", 90)
+        a.reads(public, f"nobody is there {turn}", 90)
+        a.say(private, f"into yours {turn}")
+        a.say(public, f"I am back {turn}")
+        b.reads(public, f"I am back {turn}", 60)
+        settled(here)
+        here.stop()
+        pond.start()
+        k.reads(private, f"into yours {turn}", 90)
+        here.start()
+    same_state([a, k], private)
+    same_state([a, b], public)
+    pond.stop()
+    ok("the overlay room over mailboxes, never together, and the classic room with Synapse meanwhile")
 
 
 def in_part(here, there):

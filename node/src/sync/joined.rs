@@ -74,7 +74,11 @@ pub(super) fn write(
 /// Whether a room that was joined with a part of its state has been completed since the device last looked.
 fn came_whole(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
     let Some(since) = sweep.since.filter(|_| sweep.may_be_touched(room)) else { return Ok(false) };
-    Ok(sweep.view.get(tables::WHOLE, room)?.is_some_and(|whole| since.position.0 < whole))
+    let whole = sweep.view.get(tables::WHOLE, room)?.is_some_and(|whole| since.position.0 < whole);
+    if whole {
+        sweep.company_changed.set(true);
+    }
+    Ok(whole)
 }
 
 /// How the user came to be in a room, as the device sees it.
