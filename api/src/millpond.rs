@@ -51,6 +51,7 @@ pub(crate) fn router(node: &NodeHandle) -> Router<NodeHandle> {
         .route("/_millpond/v1/suspend", post(sleep::suspend))
         .route("/_millpond/v1/resume", post(sleep::resume))
         .route("/_millpond/v1/mailboxes", get(mailboxes::list).post(mailboxes::add))
+        .route("/_millpond/v1/mailboxes/accept", post(mailboxes::accept))
         .route("/_millpond/v1/mailboxes/leave", post(mailboxes::leave))
         .layer(middleware::from_fn_with_state(node.clone(), authorise))
 }

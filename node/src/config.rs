@@ -52,6 +52,8 @@ pub struct Config {
     pub tor: TorSettings,
     /// How mailboxes are polled, and when what is for them leaves.
     pub mail_mode: MailMode,
+    /// Whether mailboxes are made at the hosts of contacts unasked; none: only where that shows nobody anything new.
+    pub accept_mailboxes: Option<bool>,
     /// Host names, beside loopback and that of `client_base_url`, under which the client API answers.
     pub allowed_hosts: Vec<String>,
     /// Take place, time and camera out of uploaded pictures.
@@ -183,6 +185,7 @@ impl Config {
             direct: Direct::default(),
             tor: TorSettings::default(),
             mail_mode: MailMode::Instant,
+            accept_mailboxes: None,
             allowed_hosts: Vec::new(),
             strip_metadata: false,
             keep_remote_media: Default::default(),

@@ -12,11 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use millpond_mailbox::{
-    contact_link::ContactLink, host_link::HostLink, identity::IdentityKey, name::NodeName, session::Offered,
-    token::Grant, way::Way, xwing::XWingSecret,
-};
-pub use millpond_overlay::{Arrival, LinkClass, LinkState, MailInfo, MailboxInfo};
+use millpond_mailbox::{identity::IdentityKey, name::NodeName, xwing::XWingSecret};
+pub use millpond_overlay::{Arrival, LinkClass, LinkState, LodgingInfo, MailInfo, MailboxInfo};
 use millpond_overlay::{
     Event, LinkInfo, Me, Overlay, RouteError,
     host_client::{ClientLimits, FreshTransport, HostClient},
@@ -26,8 +23,7 @@ use millpond_overlay::{
         tor::{Tor, TorStatus},
     },
 };
-use millpond_store::View;
-use ruma::{OwnedServerName, ServerName};
+use ruma::ServerName;
 use tokio::{
     sync::{OnceCell, broadcast, mpsc, watch},
     time::Instant,
@@ -35,9 +31,14 @@ use tokio::{
 
 use crate::{Core, Error, config::Direct, peers};
 
+mod backlog;
+mod contacts;
+mod mailboxes;
 mod records;
 mod transports;
 
+pub use contacts::{Contact, Offer};
+pub use mailboxes::host_name;
 pub(crate) use records::{encoded_key, has_onion_mailbox, record_of};
 
 /// Makes the transports that the overlay runs on.
@@ -63,38 +64,11 @@ struct Shared {
     arrivals: mpsc::Sender<Arrival>,
     arrived: Mutex<Option<mpsc::Receiver<Arrival>>>,
     host: OnceLock<Relay>,
+    backlog: backlog::Backlog,
 }
 
 /// Requests of peers that may wait between the overlay and the router.
 const ARRIVALS: usize = 16;
-
-/// One contact, for the user.
-#[derive(Clone, Debug)]
-pub struct Contact {
-    /// The node's name, as soon as it has shown itself.
-    pub name: Option<NodeName>,
-    /// The name in the DNS that it says it has, and whether that is proven.
-    pub server: Option<(bool, OwnedServerName)>,
-    /// How far the link is.
-    pub state: LinkState,
-    /// How it came about.
-    pub class: LinkClass,
-    /// The route of the open stream, if one is open.
-    pub route: Option<&'static str>,
-    /// How it stands over mailboxes.
-    pub mail: Option<MailInfo>,
-    /// It could be dialled only by showing this node's IP address, which is not to be.
-    pub hidden: bool,
-}
-
-/// A link for a friend, and what he will see.
-#[derive(Clone, Debug)]
-pub struct Offer {
-    /// The text of the link.
-    pub link: String,
-    /// The addresses in it.
-    pub addresses: Vec<String>,
-}
 
 impl Links {
     /// Links over Tor and libp2p, as far as the settings allow either.
@@ -122,6 +96,7 @@ impl Links {
             arrivals,
             arrived: Mutex::new(Some(arrived)),
             host: OnceLock::new(),
+            backlog: backlog::Backlog::default(),
         };
         Self { core, shared: Arc::new(shared) }
     }
@@ -173,23 +148,6 @@ impl Links {
         self.shared.overlay.get()
     }
 
-    /// Hosts mailboxes beside the node, on the same port. Takes effect when the overlay starts; the host ends with the links.
-    pub fn host(&self, relay: Relay) {
-        // A node has one host; the first one stays.
-        let _ = self.shared.host.set(relay);
-    }
-
-    /// The link of the host beside this node, if there is one, with the addresses at which it listens now.
-    ///
-    /// # Errors
-    /// As [`Links::overlay`], and when nothing can listen.
-    pub async fn host_link(&self) -> Result<Option<String>, Error> {
-        let Some(host) = self.shared.host.get().filter(|_| self.may_listen()) else { return Ok(None) };
-        let addresses = self.overlay().await?.listen().await.map_err(overlay_error)?;
-        let link = host.link(&addresses).map_err(|e| Error::unknown(format!("the mailbox host has no link: {e}")))?;
-        Ok(Some(link.to_uri()))
-    }
-
     /// Starts the overlay and listens, if there is any contact that may call, a host that may be called, or an onion service by the owner's wish.
     ///
     /// # Errors
@@ -214,6 +172,11 @@ impl Links {
         self.core.routes().shows_address() || self.core.config().tor.onion
     }
 
+    /// What has come out of mailboxes and waits.
+    pub(crate) fn backlog(&self) -> &backlog::Backlog {
+        &self.shared.backlog
+    }
+
     async fn start(&self) -> Result<Overlay, Error> {
         millpond_overlay::install_crypto_provider();
         let identity = self.core.identity();
@@ -231,10 +194,11 @@ impl Links {
         let (limits, host) = (millpond_overlay::Limits::default(), self.shared.host.get().cloned());
         let fresh = (!offline).then(|| (self.shared.to_hosts)(&self.core.config().direct)).flatten();
         let hosts = fresh.map(|fresh| HostClient::new(fresh, ClientLimits::default()));
-        let mode = self.core.config().mail_mode;
+        let (mode, accept_hosts) = (self.core.config().mail_mode, self.core.config().accept_mailboxes);
         let routes = self.core.routes().clone();
-        let config = millpond_overlay::Config { me, limits, host, hosts, mode, routes };
-        let records = Arc::new(records::LinkRows::new(self.core.store().clone()));
+        let config = millpond_overlay::Config { me, limits, host, hosts, mode, accept_hosts, routes };
+        let records = records::LinkRows::new(self.core.store().clone(), self.shared.backlog.clone())?;
+        let records = Arc::new(records);
         let (overlay, mut received) =
             millpond_overlay::start(config, records, transports).await.map_err(overlay_error)?;
         let arrivals = self.shared.arrivals.clone();
@@ -333,55 +297,6 @@ impl Links {
         self.shared.arrivals.send(arrival).await.ok()
     }
 
-    /// How the link with a server stands over mailboxes.
-    pub fn mail_of(&self, server: &ServerName) -> Option<MailInfo> {
-        self.info(server).filter(|link| link.state == LinkState::Established).and_then(|link| link.mail)
-    }
-
-    /// Offers items to a server's mailboxes; they are offered again after the next start.
-    pub(crate) async fn post(&self, server: &ServerName, items: Vec<Offered>) {
-        let (Some(overlay), Some(name)) = (self.running(), self.node_of(server)) else { return };
-        // It fails only when the overlay has stopped, and with it everything else.
-        let _ = overlay.post(&name, items).await;
-    }
-
-    /// Makes a mailbox at a host.
-    ///
-    /// # Errors
-    /// `M_INVALID_PARAM` for a link or a token that is none; with the reason when the host does not make one.
-    pub async fn add_mailbox(&self, link: &str, token: &str) -> Result<(), Error> {
-        let link = HostLink::parse(link).map_err(|e| Error::invalid_param(e.to_string()))?;
-        let leave = Grant::parse(token.trim()).map_err(|e| Error::invalid_param(e.to_string()))?;
-        self.overlay().await?.add_mailbox(link, leave).await.map_err(overlay_error)
-    }
-
-    /// Our mailboxes.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub async fn mailboxes(&self) -> Result<Vec<MailboxInfo>, Error> {
-        if self.running().is_none() && !self.any()? {
-            return Ok(Vec::new());
-        }
-        self.overlay().await?.mailboxes().await.map_err(overlay_error)
-    }
-
-    /// Takes the mailboxes at a host out of use; `host` is the beginning of its key in hex, as they are listed.
-    ///
-    /// # Errors
-    /// 404 when there is none.
-    pub async fn leave_host(&self, host: &str) -> Result<(), Error> {
-        let wanted = host.trim().to_lowercase();
-        let named =
-            |mailbox: &MailboxInfo| data_encoding::HEXLOWER.encode(mailbox.host.as_bytes()).starts_with(&wanted);
-        let mut found: Vec<_> = self.mailboxes().await?.into_iter().filter(named).map(|mailbox| mailbox.host).collect();
-        found.dedup();
-        match found[..] {
-            [host] if wanted.len() >= 4 => self.overlay().await?.leave_host(host).await.map_err(overlay_error),
-            _ => Err(Error::not_found("no mailbox, or more than one, is at a host of that name")),
-        }
-    }
-
     /// Whether a stream with a server is open.
     pub fn is_connected(&self, server: &ServerName) -> bool {
         self.info(server).is_some_and(|link| link.is_connected())
@@ -400,82 +315,6 @@ impl Links {
         with.max_by_key(|link| {
             (link.state == LinkState::Established, link.is_connected(), link.class == LinkClass::Contact)
         })
-    }
-
-    /// Makes a contact link with this device's present addresses.
-    ///
-    /// # Errors
-    /// When nothing can listen or too many offers are open.
-    pub async fn offer(&self) -> Result<Offer, Error> {
-        let overlay = self.overlay().await?;
-        let link = overlay.offer().await.map_err(overlay_error)?;
-        let addresses = overlay.addresses().await.map_err(overlay_error)?.iter().map(ToString::to_string).collect();
-        Ok(Offer { link: link.to_uri(), addresses })
-    }
-
-    /// Adds the contact of a pasted link; gives the fingerprint of the node behind it.
-    ///
-    /// # Errors
-    /// `M_INVALID_PARAM` for a text that is no link or has expired.
-    pub async fn add(&self, link: &str) -> Result<String, Error> {
-        let link =
-            ContactLink::parse(link.trim()).map_err(|e| Error::invalid_param(format!("not a contact link: {e}")))?;
-        let overlay = self.overlay().await?;
-        let routes = self.core.routes();
-        let reachable = |way: &Way| match way {
-            Way::Direct(_) => routes.shows_address(),
-            Way::Onion(_) => routes.tor().is_some(),
-            _ => false,
-        };
-        let direct = link.ways().iter().any(reachable);
-        let by_mail = !overlay.mailboxes().await.map_err(overlay_error)?.is_empty();
-        if !direct && !by_mail && !routes.shows_address() && link.ways().iter().any(|way| matches!(way, Way::Direct(_)))
-        {
-            return Err(Error::unknown(
-                "this contact is reached at IP addresses only, and this node uses Tor and shows none of its own: make a \
-                 mailbox each (`millpond mailbox add`), or allow direct links (direct = true under [tor])",
-            ));
-        }
-        if !direct && !by_mail {
-            let message =
-                "this contact is reached by mailboxes only: make one of your own first (`millpond mailbox add`)";
-            return Err(Error::unknown(message));
-        }
-        // With mailboxes on both sides, or an onion service at the other, nothing need listen.
-        if !by_mail && routes.shows_address() {
-            overlay.listen().await.map_err(overlay_error)?;
-        }
-        overlay.accept(&link).await.map_err(overlay_error)?;
-        Ok(data_encoding::HEXLOWER.encode(&link.fingerprint().0))
-    }
-
-    /// The user has compared the name of the node that answered, and says yes.
-    ///
-    /// # Errors
-    /// When no such node waits.
-    pub async fn confirm(&self, name: &str) -> Result<(), Error> {
-        self.overlay().await?.confirm(&self.node_named(name)?).await.map_err(overlay_error)
-    }
-
-    /// Ends the link with a node.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(crate) async fn remove(&self, node: &NodeName) -> Result<(), Error> {
-        self.overlay().await?.remove(node).await.map_err(overlay_error)
-    }
-
-    /// All contacts and open offers.
-    ///
-    /// # Errors
-    /// As [`Links::overlay`].
-    pub async fn contacts(&self) -> Result<Vec<Contact>, Error> {
-        if self.running().is_none() && !self.any()? {
-            return Ok(Vec::new());
-        }
-        let links = self.overlay().await?.links();
-        let snapshot = self.core.snapshot()?;
-        links.into_iter().map(|link| contact(snapshot.view(), link)).collect()
     }
 
     /// Ends all streams, within two seconds.
@@ -511,26 +350,6 @@ impl Links {
             None => Ok(()),
         }
     }
-}
-
-/// A host's key in hex, as it is shown.
-pub fn host_name(mailbox: &MailboxInfo) -> String {
-    data_encoding::HEXLOWER.encode(mailbox.host.as_bytes())
-}
-
-fn contact(view: View<'_>, link: LinkInfo) -> Result<Contact, Error> {
-    let by_key = link.peer.as_ref().and_then(|peer| OwnedServerName::try_from(peer.as_str()).ok());
-    let named = by_key.map(|key| view.get(millpond_store::tables::NAMED_NODES, &*key)).transpose()?.flatten();
-    let server = named.map(|named| (named.is_proven(), named.server_name));
-    Ok(Contact {
-        name: link.peer,
-        server,
-        state: link.state,
-        class: link.class,
-        route: link.route,
-        mail: link.mail,
-        hidden: link.hidden,
-    })
 }
 
 fn overlay_error(error: millpond_overlay::Error) -> Error {

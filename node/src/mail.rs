@@ -63,7 +63,7 @@ struct Items {
     /// Others wait for their peers to be known.
     waiting: bool,
     /// More than is kept of such peers.
-    beyond: Vec<u64>,
+    beyond: Vec<(u64, MailIn)>,
 }
 
 /// What became of an item.
@@ -87,6 +87,7 @@ impl Mail {
     /// # Errors
     /// Storage errors.
     pub async fn work(&self, stop: CancellationToken) -> Result<(), Error> {
+        self.links.backlog().load(self.core.store())?;
         loop {
             let changed = self.core.notifier().register([Topic::Mail]);
             let Some(left) = stop.run_until_cancelled(self.work_off()).await else { return Ok(()) };
@@ -141,7 +142,7 @@ impl Mail {
                 *waiting += 1;
                 items.waiting = true;
                 if *waiting > MAX_OF_UNKNOWN {
-                    items.beyond.push(position);
+                    items.beyond.push((position, item));
                 }
                 continue;
             }
@@ -154,13 +155,15 @@ impl Mail {
         Ok(items)
     }
 
-    async fn drop_items(&self, positions: Vec<u64>) -> Result<(), Error> {
+    async fn drop_items(&self, beyond: Vec<(u64, MailIn)>) -> Result<(), Error> {
         tracing::warn!("a peer whose name is not proven sends more than is kept of it");
+        let (positions, items): (Vec<u64>, Vec<MailIn>) = beyond.into_iter().unzip();
         let write = job(
             |_| Ok::<_, Error>(()),
             move |(), txn| positions.iter().try_for_each(|at| txn.remove(tables::MAIL_IN, *at).map(drop)),
         );
         self.core.write(write).await?;
+        self.links.backlog().worked_off(&items);
         Ok(())
     }
 
@@ -169,7 +172,7 @@ impl Mail {
         let mut all = true;
         for (position, item) in items {
             match self.take(&item).await? {
-                Done::With(answer) => self.forget(position, item.peer, answer).await?,
+                Done::With(answer) => self.forget(position, item, answer).await?,
                 Done::Later => return Ok(false),
                 Done::Behind => {
                     self.put_behind(position, item).await?;
@@ -193,7 +196,8 @@ impl Mail {
         Ok(())
     }
 
-    async fn forget(&self, position: u64, peer: OwnedServerName, answer: Option<MailResponse>) -> Result<(), Error> {
+    async fn forget(&self, position: u64, item: MailIn, answer: Option<MailResponse>) -> Result<(), Error> {
+        let peer = item.peer.clone();
         let write = job(
             |_| Ok::<_, Error>(()),
             move |(), txn| {
@@ -208,6 +212,7 @@ impl Mail {
             },
         );
         self.core.write(write).await?;
+        self.links.backlog().worked_off(&[item]);
         Ok(())
     }
 

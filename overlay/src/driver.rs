@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::{Error, RouteError};
-use crate::event::{Arrival, Event, LinkInfo, MailboxInfo};
+use crate::event::{Arrival, Event, LinkInfo, LodgingInfo, MailboxInfo};
 use crate::gate::{Gate, Hourly};
 use crate::hello::{Hello, RunId};
 use crate::hosts::Hosts;
@@ -144,6 +144,15 @@ pub(crate) enum Command {
     Mailboxes {
         reply: oneshot::Sender<Result<Vec<MailboxInfo>, Error>>,
     },
+    /// The hosts that contacts have shown.
+    Lodgings {
+        reply: oneshot::Sender<Result<Vec<LodgingInfo>, Error>>,
+    },
+    /// A mailbox at the host of a contact.
+    Lodge {
+        with: NodeName,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     LeaveHost {
         host: HostKey,
         reply: oneshot::Sender<Result<(), Error>>,
@@ -156,6 +165,12 @@ pub(crate) enum Command {
     },
     /// A peer has posted stamps on a stream.
     Stamps {
+        link: LinkId,
+        body: Bytes,
+        reply: oneshot::Sender<bool>,
+    },
+    /// A contact has shown its mailbox host on a stream.
+    HostShown {
         link: LinkId,
         body: Bytes,
         reply: oneshot::Sender<bool>,
@@ -214,6 +229,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) hosts: Option<Hosts>,
     pub(crate) mode: Mode,
+    pub(crate) accept_hosts: Option<bool>,
     pub(crate) routes: Arc<Routes>,
 }
 
@@ -251,6 +267,8 @@ pub(crate) struct Driver {
     run: RunId,
     told: Vec<Address>,
     mail: Mail,
+    /// Whether mailboxes are made at contacts' hosts unasked; none: where it shows nobody anything new.
+    accept_hosts: Option<bool>,
     routes: Arc<Routes>,
 }
 
@@ -293,6 +311,7 @@ impl Driver {
             run: RunId::generate(&mut clock::random()),
             told: stored.told,
             mail: Mail::new(parts.hosts, parts.mode, stored.mail),
+            accept_hosts: parts.accept_hosts,
             routes: parts.routes,
         };
         driver.note_onion();
@@ -367,10 +386,16 @@ impl Driver {
             }
             Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply).await,
             Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
+            Command::Lodgings { reply } => respond(reply, Ok(self.lodgings())),
+            Command::Lodge { with, reply } => self.lodge(&with, reply).await,
+            Command::HostShown { link, body, reply } => respond(reply, self.take_host(link, &body).await),
             Command::LeaveHost { host, reply } => respond(reply, self.leave_host(host).await),
             Command::Nearby => self.on_nearby(),
             Command::Announced { mailbox } => self.on_announced(mailbox).await,
-            Command::Stamps { link, body, reply } => respond(reply, self.take_stamps(link, &body).await),
+            Command::Stamps { link, body, reply } => {
+                respond(reply, self.take_stamps(link, &body).await);
+                self.publish();
+            }
             Command::Hello { link, stream, hello, reply } => self.on_hello(link, stream, hello, reply).await,
             Command::Contact { link, stream, message } => self.on_contact(link, stream, message).await,
             Command::StreamEnded { link, stream } => self.on_stream_ended(link, stream),
@@ -395,6 +420,7 @@ impl Driver {
         self.admit();
         self.close_idle();
         if !self.asleep {
+            self.show_host_to_all();
             self.tend_contacts().await;
         }
     }

@@ -110,6 +110,19 @@ pub struct MailboxInfo {
     pub onion: bool,
 }
 
+/// The mailbox host of a contact, who offers to keep a mailbox there for this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LodgingInfo {
+    /// The contact.
+    pub peer: NodeName,
+    /// Its host.
+    pub host: HostKey,
+    /// The host is reached as an onion service.
+    pub onion: bool,
+    /// A mailbox of this node is there.
+    pub in_use: bool,
+}
+
 impl LinkInfo {
     /// Whether a stream to or from the peer is open.
     pub fn is_connected(&self) -> bool {

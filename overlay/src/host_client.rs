@@ -167,6 +167,11 @@ impl Depositor {
         self.0.closed()
     }
 
+    /// Whether both are handles to one connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+
     /// Whether the connection has ended, as far as is known.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()

@@ -13,12 +13,12 @@ use millpond_mailbox::host_protocol::{BoxId, Claim, Cursor, Fetched, Purpose};
 use millpond_mailbox::mailbox::MailboxSecret;
 use millpond_mailbox::schedule::CONNECTION_LIFE;
 use millpond_mailbox::session::Outcome;
-use millpond_mailbox::stamp::{MailboxId, Serial};
+use millpond_mailbox::stamp::{Class, MailboxId, Serial};
 use millpond_mailbox::token::{Grant, Token, TokenKey, TokenRequest};
 use millpond_mailbox::way::HostAddress;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::host_client::{Depositor, HostClient, HostError, Owner};
@@ -32,9 +32,17 @@ type Open = Arc<tokio::sync::Mutex<Option<(Instant, Depositor)>>>;
 pub(crate) struct Hosts {
     client: HostClient,
     depositors: Arc<Mutex<HashMap<HostKey, Open>>>,
-    owners: Arc<Mutex<HashMap<MailboxId, Owner>>>,
+    owners: Arc<Mutex<HashMap<MailboxId, Listening>>>,
     /// Cuts what is under way.
     cut: Arc<Mutex<CancellationToken>>,
+}
+
+/// A connection on which a mailbox is listened to.
+struct Listening {
+    host: HostKey,
+    owner: Owner,
+    /// Ends the listening: nothing is heard any more.
+    doubted: CancellationToken,
 }
 
 impl Hosts {
@@ -75,20 +83,41 @@ impl Hosts {
                     return Outcome::Unreachable;
                 }
             };
-            match depositor.put(&deposit).await {
+            let put = depositor.put(&deposit);
+            // A host that was killed says nothing; a connection over UDP then takes ten seconds to end. One over Tor ends by itself.
+            let put = match fresh || is_onion(&at) {
+                true => put.await,
+                false => timeout(quiet(&deposit), put).await.unwrap_or(Err(HostError::Timeout)),
+            };
+            match put {
                 Ok(()) => return Outcome::Stored,
                 Err(HostError::Full) => return Outcome::Full,
                 Err(HostError::Refused | HostError::Malformed { .. }) => return Outcome::Refused,
                 Err(error) => {
                     tracing::debug!(%error, "nothing is known of a deposit");
-                    self.depositors.lock().remove(&at.host);
-                    if fresh || !matches!(error, HostError::Closed) {
+                    self.forget(&at.host, &depositor).await;
+                    if fresh || !matches!(error, HostError::Closed | HostError::Timeout) {
                         break;
                     }
+                    self.doubt(&at.host);
                 }
             }
         }
         Outcome::Unreachable
+    }
+
+    /// A connection for deposits is of no use any more. Another one, that was made meanwhile, is.
+    async fn forget(&self, host: &HostKey, depositor: &Depositor) {
+        let place = self.depositors.lock().get(host).cloned();
+        if let Some(place) = place {
+            place.lock().await.take_if(|(_, open)| open.is(depositor));
+        }
+    }
+
+    /// A host did not answer on a connection that was open: those on which it is listened to are made anew too.
+    fn doubt(&self, host: &HostKey) {
+        let owners = self.owners.lock();
+        owners.values().filter(|listening| listening.host == *host).for_each(|listening| listening.doubted.cancel());
     }
 
     /// Whether a host answers at all. The connection is kept for what is deposited next.
@@ -132,8 +161,8 @@ impl Hosts {
         after: Cursor,
     ) -> Result<Fetched, HostError> {
         let fetch = async {
-            let owner = self.owner(at, secret).await?;
-            let fetched = owner.fetch(secret, after).await;
+            let (owner, doubted) = self.owner(at, secret).await?;
+            let fetched = unless(doubted, owner.fetch(secret, after)).await;
             self.keep_or_drop(secret, owner, fetched.is_ok());
             fetched
         };
@@ -148,27 +177,27 @@ impl Hosts {
         serials: &[Serial],
     ) -> Result<(), HostError> {
         let delete = async {
-            let owner = self.owner(at, secret).await?;
-            let deleted = owner.delete(secret, serials).await;
+            let (owner, doubted) = self.owner(at, secret).await?;
+            let deleted = unless(doubted, owner.delete(secret, serials)).await;
             self.keep_or_drop(secret, owner, deleted.is_ok());
             deleted
         };
         self.unless_cut(delete, Err(HostError::Closed)).await
     }
 
-    /// A connection on which only this mailbox is read: the one on which it is listened to, if there is one.
-    async fn owner(&self, at: &HostAddress, secret: &MailboxSecret) -> Result<Owner, HostError> {
-        let known = self.owners.lock().get(&secret.id()).cloned();
+    /// A connection on which only this mailbox is read, and what says that it is of no use any more: the one on which it is listened to, if there is one.
+    async fn owner(&self, at: &HostAddress, secret: &MailboxSecret) -> Result<(Owner, CancellationToken), HostError> {
+        let known = self.owners.lock().get(&secret.id()).map(|open| (open.owner.clone(), open.doubted.clone()));
         match known {
-            Some(owner) => Ok(owner),
-            None => Ok(self.client.owner(&way(at)?).await?.0),
+            Some(known) => Ok(known),
+            None => Ok((self.client.owner(&way(at)?).await?.0, CancellationToken::new())),
         }
     }
 
     fn keep_or_drop(&self, secret: &MailboxSecret, owner: Owner, good: bool) {
         drop(owner);
-        if !good {
-            self.owners.lock().remove(&secret.id());
+        if !good && let Some(listening) = self.owners.lock().remove(&secret.id()) {
+            listening.doubted.cancel();
         }
     }
 
@@ -193,7 +222,9 @@ impl Hosts {
     ) -> Result<(), HostError> {
         let (owner, mut arrivals) = self.client.owner(&way(at)?).await?;
         owner.announce(secret).await?;
-        self.owners.lock().insert(secret.id(), owner.clone());
+        let doubted = CancellationToken::new();
+        let listening = Listening { host: at.host, owner: owner.clone(), doubted: doubted.clone() };
+        self.owners.lock().insert(secret.id(), listening);
         // What came before the host was listening is found by this first look.
         let _ = arrived.try_send(());
         loop {
@@ -204,6 +235,7 @@ impl Hosts {
                     None => return Err(HostError::Closed),
                 },
                 () = owner.closed() => return Err(HostError::Closed),
+                () = doubted.cancelled() => return Err(HostError::Timeout),
                 () = sleep(ALIVE) => drop(owner.quota(secret).await?),
             }
         }
@@ -274,6 +306,23 @@ pub(crate) fn addresses(way: &HostWay) -> Vec<Address> {
 /// The same the other way.
 pub(crate) fn address(way: &HostWay) -> HostAddress {
     HostAddress { host: way.key(), address: way.to_bytes().split_off(32) }
+}
+
+/// What is asked, unless the connection turns out to be dead.
+async fn unless<T>(
+    doubted: CancellationToken,
+    asked: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    doubted.run_until_cancelled(asked).await.unwrap_or(Err(HostError::Timeout))
+}
+
+/// How long an open connection may be silent about a deposit before a new one is tried: a round trip and a commit, and for a large one its bytes. The host
+/// takes the same deposit twice and keeps it once.
+fn quiet(deposit: &Deposit) -> Duration {
+    match deposit.header().class() {
+        Class::S => Duration::from_secs(3),
+        Class::L => Duration::from_secs(6),
+    }
 }
 
 /// A host closes an announcing connection after ten silent minutes.

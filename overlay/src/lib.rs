@@ -50,7 +50,7 @@ pub use crypto::install_crypto_provider;
 pub use driver::OpenedIntro;
 pub use driver::backed_up;
 pub use error::{Error, RouteError};
-pub use event::{Alarm, Arrival, Event, LinkClass, LinkInfo, LinkState, MailInfo, MailboxInfo};
+pub use event::{Alarm, Arrival, Event, LinkClass, LinkInfo, LinkState, LodgingInfo, MailInfo, MailboxInfo};
 pub use limits::Limits;
 pub use me::Me;
 pub use overlay::{Config, INTRO_PATH, Overlay, start};

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Command, Driver, Lease, OpenedIntro, Parts, StreamId};
 use crate::error::{Error, RouteError};
 use crate::event::Arrival;
-use crate::event::{Event, LinkInfo, MailboxInfo};
+use crate::event::{Event, LinkInfo, LodgingInfo, MailboxInfo};
 use crate::host_client::HostClient;
 use crate::hosts::Hosts;
 use crate::http::client::{Outcome, outbound};
@@ -82,6 +82,7 @@ pub async fn start(
         tasks: tasks.clone(),
         hosts: config.hosts.map(Hosts::new),
         mode: config.mode,
+        accept_hosts: config.accept_hosts,
         routes: config.routes,
     })
     .await?;
@@ -109,6 +110,8 @@ pub struct Config {
     pub hosts: Option<HostClient>,
     /// How it reaches its hosts.
     pub mode: Mode,
+    /// Whether mailboxes are made at contacts' hosts unasked; none: only where that shows nobody anything new.
+    pub accept_hosts: Option<bool>,
     /// Which addresses it may dial and tell.
     pub routes: Arc<Routes>,
 }
@@ -264,6 +267,22 @@ impl Overlay {
     /// When the overlay has stopped.
     pub async fn mailboxes(&self) -> Result<Vec<MailboxInfo>, Error> {
         self.ask(|reply| Command::Mailboxes { reply }).await
+    }
+
+    /// The mailbox hosts that contacts have shown: each would keep mailboxes for this node.
+    ///
+    /// # Errors
+    /// When the overlay has stopped.
+    pub async fn lodgings(&self) -> Result<Vec<LodgingInfo>, Error> {
+        self.ask(|reply| Command::Lodgings { reply }).await
+    }
+
+    /// Makes a mailbox at the host of a contact, with the leave that came with it. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// When the contact has shown none; as `add_mailbox`.
+    pub async fn lodge(&self, with: &NodeName) -> Result<(), Error> {
+        self.ask(|reply| Command::Lodge { with: with.clone(), reply }).await
     }
 
     /// Takes the mailboxes at a host out of use; they are read until they close.

@@ -19,8 +19,9 @@ use std::time::Duration;
 use millpond_mailbox::host::{HostLimits, HostStore, InEvent, StreamId};
 use millpond_mailbox::host_key::{HostKey, HostSecret};
 use millpond_mailbox::host_link::{HostLink, HostLinkError, HostWay};
+use millpond_mailbox::rand_core::CryptoRng;
 use millpond_mailbox::stream::{HINT_LEN, OPENING_LEN, host_hint};
-use millpond_mailbox::token::{TokenKey, TokenSecret};
+use millpond_mailbox::token::{Grant, TokenKey, TokenSecret};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -86,6 +87,7 @@ pub struct Relay {
 struct Inner {
     secret: HostSecret,
     key: HostKey,
+    tokens: TokenSecret,
     token_key: TokenKey,
     hint: [u8; HINT_LEN],
     limits: StreamLimits,
@@ -104,17 +106,40 @@ impl Relay {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(config: RelayConfig, store: Box<dyn HostStore>) -> Result<Self, Error> {
+        let run = |worker: Worker, queue| {
+            let thread = std::thread::Builder::new().name("millpond-host".to_owned());
+            let started = thread.spawn(move || worker.run(queue));
+            let failed = |error: std::io::Error| Error::Host { why: format!("starting its thread: {}", error.kind()) };
+            started.map(Some).map_err(failed)
+        };
+        Self::start_with(config, store, run)
+    }
+
+    /// As `start`, with the worker among the tasks, so that it lives on the runtime's time.
+    #[cfg(test)]
+    pub(crate) fn start_on_the_runtime(config: RelayConfig, store: Box<dyn HostStore>) -> Self {
+        let run = |worker: Worker, queue| {
+            tokio::spawn(worker.run_here(queue));
+            Ok(None)
+        };
+        Self::start_with(config, store, run).expect("nothing is started that could fail")
+    }
+
+    fn start_with(
+        config: RelayConfig,
+        store: Box<dyn HostStore>,
+        run: impl FnOnce(Worker, mpsc::Receiver<Work>) -> Result<Option<JoinHandle<()>>, Error>,
+    ) -> Result<Self, Error> {
         let (key, token_key) = (config.secret.public(), config.tokens.public());
+        let tokens = TokenSecret::from_bytes(*config.tokens.as_bytes());
         let (work, queue) = mpsc::channel(worker::QUEUE);
         let worker = Worker::new(key, config.tokens, config.limits, store);
-        let thread = std::thread::Builder::new()
-            .name("millpond-host".to_owned())
-            .spawn(move || worker.run(queue))
-            .map_err(|error| Error::Host { why: format!("starting its thread: {}", error.kind()) })?;
+        let thread = run(worker, queue)?;
         let limits = config.streams;
         let inner = Arc::new(Inner {
             secret: config.secret,
             key,
+            tokens,
             token_key,
             hint: host_hint(&key).0,
             limits,
@@ -122,7 +147,7 @@ impl Relay {
             open: Gate::new(limits.all, limits.per_source),
             streams: AtomicU64::new(0),
             work: Mutex::new(Some(work.clone())),
-            worker: Mutex::new(Some(thread)),
+            worker: Mutex::new(thread),
             transports: Mutex::default(),
             tasks: Tasks::default(),
         });
@@ -208,6 +233,11 @@ impl Relay {
     pub fn link(&self, addresses: &[Address]) -> Result<HostLink, HostLinkError> {
         let addresses = addresses.iter().map(|address| address.as_bytes().to_vec()).collect();
         Ok(HostLink { way: HostWay::new(self.inner.key, addresses)?, tokens: self.inner.token_key })
+    }
+
+    /// An operator's leave: good for one person's mailboxes here, for about a year.
+    pub fn grant(&self, rng: &mut impl CryptoRng) -> Grant {
+        self.inner.tokens.grant(rng)
     }
 
     /// Takes no stream any more, lets what was asked be answered, and closes. Not to be dropped half-way.

@@ -20,6 +20,9 @@ pub trait LinkStore: Send + Sync + 'static {
     /// As `commit`, and in the same transaction stages what arrived out of a mailbox and forgets what the peer has staged: it is acknowledged, and deleted
     /// at its host, once this returns.
     fn commit_delivery(&self, changes: Vec<Change>, delivery: Delivery) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether more of a peer may be staged. While not, it gets no stamps, and what lies in our mailboxes of it stays there.
+    fn takes_more(&self, peer: &NodeName) -> bool;
 }
 
 /// What came out of mailboxes, and what arrived at the peer.
@@ -63,6 +66,10 @@ pub enum RecordKind {
     Tokens,
     /// An operator's leave that is being turned into tokens and mailboxes.
     Leave,
+    /// What a contact was given for the mailbox host beside this node.
+    Hosted,
+    /// The mailbox host of a contact, as it was shown to us.
+    Lodging,
 }
 
 impl RecordKind {
@@ -77,6 +84,8 @@ impl RecordKind {
             Self::Box => 6,
             Self::Tokens => 7,
             Self::Leave => 8,
+            Self::Hosted => 9,
+            Self::Lodging => 10,
         }
     }
 
@@ -84,7 +93,8 @@ impl RecordKind {
     pub fn from_tag(tag: u8) -> Option<Self> {
         let links = [Self::Link, Self::Setting, Self::Session, Self::Box];
         let mailboxes = [Self::Mailbox, Self::Serial, Self::Tokens, Self::Leave];
-        links.into_iter().chain(mailboxes).find(|kind| kind.tag() == tag)
+        let contacts = [Self::Hosted, Self::Lodging];
+        links.into_iter().chain(mailboxes).chain(contacts).find(|kind| kind.tag() == tag)
     }
 }
 

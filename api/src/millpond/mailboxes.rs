@@ -4,7 +4,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::Request;
 use millpond_node::{
     NodeHandle,
-    links::{MailboxInfo, host_name},
+    links::{LodgingInfo, MailboxInfo, host_name},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,18 +18,27 @@ struct Add {
 }
 
 #[derive(Deserialize)]
+struct Accept {
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct Host {
     host: String,
 }
 
 pub(super) async fn list(State(node): State<NodeHandle>) -> Response {
-    let mailboxes = node.links.mailboxes().await;
-    answer(mailboxes.map(|found| json!({ "mailboxes": found.iter().map(shown).collect::<Vec<_>>() })))
+    let list = async {
+        let (mailboxes, offers) = (node.links.mailboxes().await?, node.links.lodgings().await?);
+        let mailboxes: Vec<Value> = mailboxes.iter().map(shown).collect();
+        Ok(json!({ "mailboxes": mailboxes, "offers": offers.iter().map(offer).collect::<Vec<_>>() }))
+    };
+    answer(list.await)
 }
 
 pub(super) fn shown(mailbox: &MailboxInfo) -> Value {
     json!({
-        "host": host_name(mailbox),
+        "host": host_name(&mailbox.host),
         "kind": if mailbox.recovery { "recovery" } else { "ordinary" },
         "in_use": !mailbox.draining,
         "opened_ms": mailbox.opened.0,
@@ -37,6 +46,25 @@ pub(super) fn shown(mailbox: &MailboxInfo) -> Value {
         "read_ms": mailbox.read.map(|at| at.0),
         "onion": mailbox.onion,
     })
+}
+
+/// What a contact offers.
+fn offer(lodging: &LodgingInfo) -> Value {
+    json!({
+        "name": lodging.peer.as_str(),
+        "host": host_name(&lodging.host),
+        "onion": lodging.onion,
+        "in_use": lodging.in_use,
+    })
+}
+
+pub(super) async fn accept(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
+    let accept = async {
+        let body: Accept = read(request).await?;
+        node.links.lodge(&body.name).await?;
+        Ok(json!({}))
+    };
+    answer(accept.await)
 }
 
 pub(super) async fn add(State(node): State<NodeHandle>, request: Request<Body>) -> Response {

@@ -111,9 +111,12 @@ pub(crate) struct Settings {
     /// New rooms stay in the overlay unless the client asks for a classic one [default: false]
     #[arg(long, env = "MILLPOND_OVERLAY_ROOMS", value_name = "true|false")]
     pub(crate) overlay_rooms: Option<bool>,
-    /// Host mailboxes for your contacts on this device: `millpond relay token` makes tokens for them [default: false]
+    /// Host mailboxes for your contacts on this device: they are offered them by themselves [default: false]
     #[arg(long, env = "MILLPOND_HOST_MAILBOXES", value_name = "true|false")]
     pub(crate) host_mailboxes: Option<bool>,
+    /// Keep mailboxes at contacts who offer it, without asking [default: only at onion services, when no IP address is shown]
+    #[arg(long, env = "MILLPOND_ACCEPT_MAILBOXES", value_name = "true|false")]
+    pub(crate) accept_mailboxes: Option<bool>,
     /// How mailboxes are used: `instant` keeps a stream to each open, `paced` polls and sends at random times [default: instant]
     #[arg(long, env = "MILLPOND_MODE", value_enum)]
     pub(crate) mode: Option<Pace>,
@@ -284,6 +287,7 @@ impl Settings {
             Pace::Instant => MailMode::Instant,
             Pace::Paced => MailMode::Paced { mains: true },
         };
+        node.accept_mailboxes = set.accept_mailboxes;
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
         for relay in &node.direct.relays {
@@ -341,6 +345,7 @@ impl Settings {
             acme_listen,
             overlay_rooms,
             host_mailboxes,
+            accept_mailboxes,
             mode,
             block,
             policy_lists,

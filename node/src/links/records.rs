@@ -1,6 +1,7 @@
 //! The overlay's records as rows of our database: durable before the bytes that depend on them leave.
 
 use futures::{FutureExt, future::BoxFuture};
+use millpond_mailbox::name::NodeName;
 use millpond_overlay::{Change, Delivery, LinkClass, LinkStore, Record, RecordKey, RecordKind, StoreError};
 use millpond_store::{
     Store, Topic, WriteTxn, job,
@@ -10,16 +11,19 @@ use millpond_store::{
 };
 use ruma::OwnedServerName;
 
+use super::backlog::Backlog;
 use crate::{outbox::posted, peers};
 
 /// A [`LinkStore`] over the node's database.
 pub(super) struct LinkRows {
     store: Store,
+    backlog: Backlog,
 }
 
 impl LinkRows {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store }
+    pub(super) fn new(store: Store, backlog: Backlog) -> Result<Self, millpond_store::Error> {
+        backlog.load(&store)?;
+        Ok(Self { store, backlog })
     }
 
     fn rows(&self) -> Result<Vec<Record>, millpond_store::Error> {
@@ -69,6 +73,7 @@ impl LinkStore for LinkRows {
             .iter()
             .map(|item| MailIn { peer: peer.clone(), contact, kind: item.kind(), body: item.body() })
             .collect();
+        let staged = arrived.clone();
         let write = job(
             |_| Ok::<_, std::convert::Infallible>(()),
             move |(), txn| {
@@ -87,7 +92,16 @@ impl LinkStore for LinkRows {
                 Ok(())
             },
         );
-        async move { self.store.write(write).await.map(|_| ()).map_err(failed) }.boxed()
+        async move {
+            self.store.write(write).await.map_err(failed)?;
+            self.backlog.staged(&staged);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn takes_more(&self, peer: &NodeName) -> bool {
+        OwnedServerName::try_from(peer.as_str()).is_ok_and(|peer| self.backlog.has_room(&peer))
     }
 }
 

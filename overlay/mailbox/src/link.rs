@@ -293,6 +293,13 @@ impl Link {
         vec![Effect::Persist]
     }
 
+    /// Whether `tick` would do anything.
+    #[must_use]
+    pub fn is_due(&self, now: UnixMillis) -> bool {
+        let settled = self.data.phase == Phase::Established && self.data.s0.is_none();
+        now >= self.data.expiry.after(GRACE) && !settled
+    }
+
     /// What time does to a link: offers that nobody finished end 14 days after their expiry, and an established link
     /// forgets then what only its first contact needed. Once a day is often enough.
     pub fn tick(&mut self, now: UnixMillis) -> Vec<Effect> {

@@ -247,8 +247,10 @@ impl Driver {
         // Not cut: what is queued is still sent.
         held.contact = None;
         if held.awaits_contact() {
-            self.open_stream(id);
+            return self.open_stream(id);
         }
+        // A new contact hears at once where our mail waits, and that his may wait at ours.
+        self.answer_with_stamps(id);
     }
 
     /// Unfinished first contacts are the one thing that the overlay tries again by itself, because nothing else would.
@@ -257,7 +259,9 @@ impl Driver {
         let due = |held: &&Held| held.retry.at <= now && held.link.wants_first_contact(clock::now());
         let due: Vec<LinkId> = self.links.values().filter(due).map(|held| held.link.id()).collect();
         due.into_iter().for_each(|id| self.contact_now(id));
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let wall = clock::now();
+        let over = |held: &&Held| held.link.is_due(wall);
+        let ids: Vec<LinkId> = self.links.values().filter(over).map(|held| held.link.id()).collect();
         for id in ids {
             let Some(mut link) = self.links.get(&id).map(|held| held.link.clone()) else { continue };
             let effects = link.tick(clock::now());

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::held::{Inbound, StreamId, class_of};
+use super::mail::hosting::{HOST_PATH, MAX_SHOWN};
 use super::mail::stamps::{MAX_STAMPS, STAMPS_PATH};
 use super::{Command, Done, Driver};
 use crate::event::{Arrival, LinkClass};
@@ -164,6 +165,9 @@ impl Answer for PeerService {
             if self.proven.load(Ordering::Acquire) && request.uri().path() == STAMPS_PATH {
                 return self.stamps(request.into_body()).await;
             }
+            if self.proven.load(Ordering::Acquire) && request.uri().path() == HOST_PATH {
+                return self.host(request.into_body()).await;
+            }
             if !self.proven.load(Ordering::Acquire) {
                 return Some(status(StatusCode::FORBIDDEN));
             }
@@ -183,6 +187,15 @@ impl PeerService {
         }
         let (reply, answer) = oneshot::channel();
         self.driver.send(Command::Stamps { link: self.link, body, reply }).await.ok()?;
+        Some(status(if answer.await.ok()? { StatusCode::OK } else { StatusCode::BAD_REQUEST }))
+    }
+
+    async fn host(&self, body: Bytes) -> Option<Response<Bytes>> {
+        if body.len() > MAX_SHOWN {
+            return Some(status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Command::HostShown { link: self.link, body, reply }).await.ok()?;
         Some(status(if answer.await.ok()? { StatusCode::OK } else { StatusCode::BAD_REQUEST }))
     }
 

@@ -169,6 +169,7 @@ impl Driver {
             tracing::warn!(%error, "what a peer said at the opening of a stream was not kept");
         }
         self.give_stamps(id);
+        self.show_host(id);
         self.seen(id).await;
     }
 
@@ -204,9 +205,11 @@ impl Driver {
         self.seen(id).await;
     }
 
-    /// A peer that came to us gets our stamps over a stream of ours.
-    fn answer_with_stamps(&mut self, id: LinkId) {
-        if self.lacks_stamps(id) && self.links.get(&id).is_some_and(|held| matches!(held.outbound, Outbound::Closed)) {
+    /// A peer that came to us gets our stamps over a stream of ours, and hears of our host.
+    pub(super) fn answer_with_stamps(&mut self, id: LinkId) {
+        let untold = self.mail.is_carried(id) && self.is_untold(id);
+        let wanted = self.lacks_stamps(id) || untold || self.would_show_host(id);
+        if wanted && self.links.get(&id).is_some_and(|held| matches!(held.outbound, Outbound::Closed)) {
             if let Some(held) = self.links.get_mut(&id) {
                 held.outbound = Outbound::Opening(Vec::new());
             }
@@ -301,12 +304,16 @@ impl Driver {
     }
 
     pub(super) fn close_idle(&mut self) {
+        let mut closed = false;
         for held in self.links.values_mut() {
             if matches!(&held.outbound, Outbound::Open { channel, .. } if channel.is_idle()) {
                 held.close_outbound();
+                closed = true;
             }
         }
-        self.publish();
+        if closed {
+            self.publish();
+        }
     }
 
     /// Ends the links with a peer, whatever their state.

@@ -25,6 +25,7 @@ use millpond_mailbox::session::{
 use millpond_mailbox::stamp::{MailboxId, Serial};
 use millpond_mailbox::time::UnixMillis;
 use millpond_mailbox::way::{HostAddress, Way};
+use tokio::time::Instant;
 
 use super::held::{self, Held};
 use super::{Done, Driver};
@@ -37,7 +38,11 @@ use crate::store::{Change, Delivery};
 
 mod backup;
 mod boxes;
+#[cfg(test)]
+mod day;
 mod epochs;
+pub(super) mod hosting;
+mod lodging;
 mod own;
 mod polls;
 mod probes;
@@ -56,6 +61,14 @@ pub(super) struct Mail {
     tokens: BTreeMap<HostKey, epochs::Tokens>,
     /// Leaves that are not tokens and mailboxes yet.
     leaves: BTreeMap<HostKey, own::Making>,
+    /// Hosts at which something is being made just now.
+    making: BTreeMap<HostKey, Vec<own::Waiter>>,
+    /// What contacts were given for the host beside this node.
+    hosted: BTreeMap<LinkId, hosting::Hosted>,
+    /// When contacts who were not there are told of it again, and the wait before that.
+    showing: BTreeMap<LinkId, (Instant, Duration)>,
+    /// The hosts that contacts have shown us.
+    lodgings: BTreeMap<LinkId, lodging::Lodging>,
     sessions: BTreeMap<LinkId, Carried>,
     /// Boxes of open offers that are not left at every host yet.
     boxes: BTreeMap<LinkId, boxes::Left>,
@@ -85,12 +98,27 @@ pub(super) enum MailDone {
     Renewed(Box<epochs::Renewed>),
     StampsGiven { link: LinkId, grants: Vec<Grant>, given: bool },
     Probed { host: HostKey, reached: bool },
+    HostShown { link: LinkId, hosted: hosting::Hosted },
 }
 
 impl Mail {
     pub(super) fn new(hosts: Option<Hosts>, mode: Mode, loaded: rows::Loaded) -> Self {
-        let rows::Loaded { own, tokens, leaves, sessions, boxes } = loaded;
-        Self { hosts, mode, own, tokens, leaves, sessions, boxes, slot: UnixMillis(0), probes: BTreeMap::new() }
+        let rows::Loaded { own, tokens, leaves, hosted, lodgings, sessions, boxes } = loaded;
+        Self {
+            hosts,
+            mode,
+            own,
+            tokens,
+            leaves,
+            making: BTreeMap::new(),
+            hosted,
+            showing: BTreeMap::new(),
+            lodgings,
+            sessions,
+            boxes,
+            slot: UnixMillis(0),
+            probes: BTreeMap::new(),
+        }
     }
 
     /// Our mailboxes as sessions see them.
@@ -139,6 +167,9 @@ impl Mail {
     pub(super) fn forget(&mut self, link: LinkId) {
         self.sessions.remove(&link);
         self.boxes.remove(&link);
+        self.hosted.remove(&link);
+        self.showing.remove(&link);
+        self.lodgings.remove(&link);
     }
 
     /// When something is next to be done, for the driver's timer.
@@ -185,7 +216,8 @@ impl Driver {
             return None;
         }
         let now = clock::now();
-        let at = self.mail.next_wake(now)?;
+        let lodging = self.lodging_wake().filter(|_| self.mail.hosts.is_some());
+        let at = self.mail.next_wake(now).into_iter().chain(lodging).min()?;
         Some(Duration::from_millis(at.0.saturating_sub(now.0)).max(BREATH))
     }
 
@@ -217,6 +249,12 @@ impl Driver {
         }
         if self.mail.boxes.contains_key(&id) {
             changes.push(Change::Remove(boxes::key(id)));
+        }
+        if self.mail.hosted.contains_key(&id) {
+            changes.push(Change::Remove(hosting::key(id)));
+        }
+        if self.mail.lodgings.contains_key(&id) {
+            changes.push(Change::Remove(lodging::key(id)));
         }
         self.mail.own.values_mut().for_each(|own| changes.extend(own.revoke(id)));
         changes
@@ -420,6 +458,7 @@ impl Driver {
         }
         let now = clock::now();
         self.epochs_due(now).await;
+        self.lodge_due(now).await;
         self.poll_due(now);
         self.boxes_due(now);
         let shown = self.mail.shown();
@@ -462,6 +501,7 @@ impl Driver {
             MailDone::BoxTaken { link, taken } => self.on_box_taken(link, taken).await,
             MailDone::Created(created) => self.on_created(*created).await,
             MailDone::Renewed(renewed) => self.on_renewed(*renewed).await,
+            MailDone::HostShown { link, hosted } => self.on_host_shown(link, hosted).await,
             MailDone::StampsGiven { link, grants, given } => self.on_stamps_given(link, grants, given).await,
         }
         self.mail_due().await;

@@ -100,6 +100,10 @@ impl Connection {
         timeout(self.limits.answer, asked).await.map_err(|_| HostError::Timeout)?
     }
 
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.asks.same_channel(&other.asks)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.ended.is_cancelled()
     }

@@ -45,20 +45,40 @@ impl Worker {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut again = false;
         loop {
-            let mut group = Vec::new();
-            if again {
-                group.push(InEvent::Tick);
-            } else {
-                let Some(first) = queue.blocking_recv() else { return };
-                self.admit(first, &mut group);
+            let first = if again { None } else { Some(queue.blocking_recv()) };
+            match self.next(first, &mut queue) {
+                Some(more) => again = more,
+                None => return,
             }
-            while group.len() < GROUP_MAX
-                && let Ok(next) = queue.try_recv()
-            {
-                self.admit(next, &mut group);
-            }
-            again = self.commit(group);
         }
+    }
+
+    /// The same as a task.
+    #[cfg(test)]
+    pub(super) async fn run_here(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut again = false;
+        loop {
+            let first = if again { None } else { Some(queue.recv().await) };
+            match self.next(first, &mut queue) {
+                Some(more) => again = more,
+                None => return,
+            }
+        }
+    }
+
+    /// One group: `first` and what waits behind it, or another tick. None: all senders are gone; true: the machine wants a tick at once.
+    fn next(&mut self, first: Option<Option<Work>>, queue: &mut mpsc::Receiver<Work>) -> Option<bool> {
+        let mut group = Vec::new();
+        match first {
+            Some(first) => self.admit(first?, &mut group),
+            None => group.push(InEvent::Tick),
+        }
+        while group.len() < GROUP_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            self.admit(next, &mut group);
+        }
+        Some(self.commit(group))
     }
 
     fn admit(&mut self, work: Work, group: &mut Vec<InEvent>) {

@@ -15,7 +15,7 @@ use millpond_overlay::relay::{Relay, RelayConfig, StreamLimits};
 use millpond_overlay::transport::Transport;
 use millpond_overlay::transport::memory::MemoryNet;
 
-use crate::support::{Seed, TestNode};
+use crate::support::{Seed, TestNode, link};
 
 /// A host and the link to it.
 struct Host {
@@ -46,7 +46,7 @@ impl Host {
 }
 
 /// A node that reaches hosts, each connection on a transport of its own.
-fn seed(net: &MemoryNet) -> Seed {
+pub fn seed(net: &MemoryNet) -> Seed {
     let net = net.clone();
     let fresh = move || Ok(Box::new(net.transport(7_000)) as Box<dyn Transport>);
     let mut seed = Seed::new();
@@ -54,12 +54,12 @@ fn seed(net: &MemoryNet) -> Seed {
     seed
 }
 
-fn verdict(handle: u64) -> Offered {
+pub fn verdict(handle: u64) -> Offered {
     let item = Item::Verdict(handle.to_be_bytes().to_vec());
     Offered { handle: Handle(handle), item, priority: Priority::Ordinary, room: None, deadline: None }
 }
 
-async fn until(what: &str, reached: impl AsyncFn() -> bool) {
+pub async fn until(what: &str, reached: impl AsyncFn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !reached().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -68,11 +68,11 @@ async fn until(what: &str, reached: impl AsyncFn() -> bool) {
     assert!(waited.await.is_ok(), "{what}");
 }
 
-fn state(node: &TestNode) -> Option<LinkState> {
+pub fn state(node: &TestNode) -> Option<LinkState> {
     node.overlay.links().first().map(|link| link.state)
 }
 
-fn settled(node: &TestNode) -> bool {
+pub fn settled(node: &TestNode) -> bool {
     node.overlay.links().iter().all(|link| link.mail.is_none_or(|mail| !mail.busy))
 }
 
@@ -179,4 +179,45 @@ async fn what_a_broken_disk_did_not_keep_is_not_deleted_at_the_host() {
     until("Bob has it all the same", async || bob.links.arrived.lock().len() == 1).await;
     at_bob.overlay.shutdown().await;
     at_alice.overlay.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_sends_more_than_is_worked_off_is_left_waiting_and_others_are_not() {
+    let net = MemoryNet::new();
+    let hosts = [Host::start(&net, 207).await, Host::start(&net, 208).await];
+    let (alice, bob, carol) = (seed(&net), seed(&net), seed(&net));
+    let (mut at_alice, mut at_bob) = (alice.start(net.transport(1)).await, bob.start(net.transport(2)).await);
+    let mut at_carol = carol.start(net.transport(3)).await;
+    for node in [&at_alice, &at_bob, &at_carol] {
+        node.overlay.listen().await.unwrap();
+    }
+    link(&mut at_bob, &mut at_alice).await;
+    link(&mut at_bob, &mut at_carol).await;
+    for host in &hosts {
+        host.give_to(&at_bob).await;
+    }
+    for node in [&at_alice, &at_carol] {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        node.overlay.connect(&bob.name(), deadline).await.unwrap();
+    }
+    let stamps = |node: &TestNode| node.overlay.links()[0].mail.map_or(0, |mail| mail.stamps);
+    until("both can write to Bob", async || stamps(&at_alice) >= 64 && stamps(&at_carol) >= 64).await;
+    // Bob's node does not come to what Alice sends.
+    bob.links.full.lock().push(alice.name());
+    at_alice.overlay.post(&bob.name(), (1..=30).map(verdict).collect()).await.unwrap();
+    until("it is at hosts", async || settled(&at_alice)).await;
+    at_carol.overlay.post(&bob.name(), vec![verdict(99)]).await.unwrap();
+    let of_carol = Item::Verdict(99_u64.to_be_bytes().to_vec());
+    until("what Carol sent is there", async || *bob.links.arrived.lock() == [of_carol.clone()]).await;
+    // After a restart too: what was left is fetched and left again.
+    at_bob.overlay.shutdown().await;
+    let at_bob = bob.start(net.transport(2)).await;
+    at_carol.overlay.post(&bob.name(), vec![verdict(100)]).await.unwrap();
+    until("what Carol sent then is there", async || bob.links.arrived.lock().len() == 2).await;
+    bob.links.full.lock().clear();
+    at_carol.overlay.post(&bob.name(), vec![verdict(101)]).await.unwrap();
+    until("what Alice sent is there, nothing lost", async || bob.links.arrived.lock().len() == 33).await;
+    for node in [at_alice, at_bob, at_carol] {
+        node.overlay.shutdown().await;
+    }
 }

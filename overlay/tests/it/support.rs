@@ -19,6 +19,7 @@ use millpond_mailbox::session::Handle;
 use millpond_mailbox::signing_key::{Generation, SigningKey};
 use millpond_mailbox::xwing::XWingSecret;
 use millpond_overlay::host_client::{ClientLimits, FreshTransport, HostClient};
+use millpond_overlay::relay::Relay;
 use millpond_overlay::transport::Transport;
 use millpond_overlay::transport::libp2p::{Libp2p, Libp2pConfig};
 use millpond_overlay::transport::memory::MemoryNet;
@@ -40,6 +41,10 @@ pub struct MemoryLinks {
     pub arrived: Mutex<Vec<Item>>,
     /// What the peers have.
     pub done: Mutex<Vec<Handle>>,
+    /// Of whom nothing more is taken.
+    pub full: Mutex<Vec<NodeName>>,
+    /// So many commits go well, and then none.
+    pub commits_left: Mutex<Option<usize>>,
 }
 
 impl LinkStore for MemoryLinks {
@@ -51,9 +56,12 @@ impl LinkStore for MemoryLinks {
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            if *self.broken.lock() {
+            let mut left = self.commits_left.lock();
+            if *self.broken.lock() || *left == Some(0) {
                 return Err(StoreError { why: "broken by the test".to_owned() });
             }
+            *left = left.map(|left| left - 1);
+            drop(left);
             let mut rows = self.rows.lock();
             for change in changes {
                 match change {
@@ -64,6 +72,10 @@ impl LinkStore for MemoryLinks {
             Ok(())
         }
         .boxed()
+    }
+
+    fn takes_more(&self, peer: &NodeName) -> bool {
+        !self.full.lock().contains(peer)
     }
 
     fn commit_delivery(&self, changes: Vec<Change>, delivery: Delivery) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -86,6 +98,10 @@ pub struct Seed {
     pub limits: Limits,
     /// How a connection to mailbox hosts is made.
     pub hosts: Option<Arc<dyn FreshTransport>>,
+    /// A mailbox host beside the node.
+    pub host: Option<Relay>,
+    /// Whether it keeps mailboxes at contacts' hosts unasked.
+    pub accept_hosts: Option<bool>,
 }
 
 impl Seed {
@@ -102,6 +118,8 @@ impl Seed {
             links: Arc::default(),
             limits: Limits::default(),
             hosts: None,
+            host: None,
+            accept_hosts: None,
         }
     }
 
@@ -132,9 +150,10 @@ impl Seed {
         let config = Config {
             me,
             limits: self.limits.clone(),
-            host: None,
+            host: self.host.clone(),
             hosts,
             mode: Mode::Instant,
+            accept_hosts: self.accept_hosts,
             routes: Arc::new(Routes::without_tor()),
         };
         let (overlay, arrivals) = start(config, self.links.clone(), vec![Box::new(transport)]).await.unwrap();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Uploads keys of a user's device: unsigned by itself, which the specification allows.
-async fn upload_keys(node: &Running, user: &TestUser, one_time: usize) {
+pub async fn upload_keys(node: &Running, user: &TestUser, one_time: usize) {
     let device = &user.device_id;
     let keys = json!({
         "user_id": user.id, "device_id": device, "algorithms": ["m.olm.v1.curve25519-aes-sha2"],

@@ -9,6 +9,7 @@ use millpond_node::backup_file;
 use millpond_store::tables;
 use serde_json::json;
 
+use super::asleep::upload_keys;
 use crate::{
     harness::TestUser,
     nodes::{Asleep, Net, Running, encoded, roomy, until},
@@ -200,6 +201,65 @@ fn after_the_restore_of_an_old_backup_the_link_comes_back_by_itself() {
             assert_eq!(b.texts(&bob, &room).await.iter().filter(|found| *found == text).count(), 1, "{text}");
         }
         drop((a, b));
+    });
+}
+
+#[test]
+fn a_device_list_of_a_node_that_is_never_there_comes_over_mailboxes() {
+    roomy(async || {
+        let net = Net::with_hosts(2).await;
+        let (a, b) = net.mailed_pair().await;
+        let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+        let (at_a, at_b) = (a.server(), b.server());
+        upload_keys(&a, &alice, 5).await;
+        let room = a.room(&alice, json!({ "preset": "private_chat" })).await;
+        a.invite(&alice, &room, &bob).await;
+        b.accept(&bob, &room).await;
+        a.until_membership(&bob, &room, "join").await;
+        let query = json!({ "device_keys": { alice.id.as_str(): [] } });
+        let knows = async |b: &Asleep| {
+            let found = b.ok(b.post(&bob, "/_matrix/client/v3/keys/query", query.clone())).await;
+            found["device_keys"][alice.id.as_str()][alice.device_id.as_str()].is_object()
+        };
+        let packed = (at_a.clone(), alice.id.clone());
+        until("the pack has come", async || {
+            let snapshot = b.node.core.snapshot().unwrap();
+            snapshot.view().contains(tables::KEY_PACK_VERSIONS, (&*packed.0, &*packed.1)).unwrap()
+        })
+        .await;
+        // 1. Both sleep, and Bob's node has nothing of Alice any more, neither list nor pack; hers does not know.
+        let (a, b) = (a.sleep().await, b.sleep().await);
+        let (server, user, device) = (at_a.clone(), alice.id.clone(), alice.device_id.clone());
+        let forget = millpond_store::job(
+            |_| Ok::<_, millpond_node::Error>(()),
+            move |(), txn: &mut millpond_store::WriteTxn<'_>| {
+                txn.remove(tables::KEY_PACK_VERSIONS, (&*server, &*user))?;
+                txn.remove(tables::KEY_PACKS, (&*server, &*user, &*device))?;
+                txn.remove(tables::REMOTE_DEVICES, (&*user, &*device))?;
+                txn.remove(tables::REMOTE_LISTS, (&*server, &*user)).map(drop)
+            },
+        );
+        b.node.core.write(forget).await.unwrap();
+        assert!(!knows(&b).await);
+        // 2. He asks; the question goes by mail, and nobody waits for the answer.
+        let b = net.wake(b).await;
+        let asked = Instant::now();
+        b.ok(b.post(&bob, "/_matrix/client/v3/keys/query", query.clone())).await;
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        let questions = |b: &Running, answered: bool| {
+            let snapshot = b.node.core.snapshot().unwrap();
+            let rows = snapshot.view().scan(tables::MAIL_ASKED, (&*at_a,)).unwrap();
+            let of_lists = rows.map(|row| row.unwrap().1).filter(|asked| asked.target.contains("/user/devices/"));
+            of_lists.filter(|asked| asked.answer.is_some() == answered).count()
+        };
+        assert_eq!(questions(&b, false), 1, "the question stands");
+        let b = b.post_and_sleep(&at_a).await;
+        let _a = turn(&net, a, &at_b).await;
+        // 3. The answer is there when he asks again.
+        let b = net.wake(b).await;
+        until("it is answered", async || questions(&b, true) == 1).await;
+        let found = b.ok(b.post(&bob, "/_matrix/client/v3/keys/query", query.clone())).await;
+        assert!(found["device_keys"][alice.id.as_str()][alice.device_id.as_str()].is_object(), "{found}");
     });
 }
 

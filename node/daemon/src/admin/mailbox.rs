@@ -17,7 +17,12 @@ pub(crate) enum Command {
         /// The token that its operator gave you; good once
         token: String,
     },
-    /// List the mailboxes
+    /// Make a mailbox at the host of a contact who offers it (`list` shows who does)
+    Accept {
+        /// The contact's node
+        name: String,
+    },
+    /// List the mailboxes, and who offers to keep one
     List,
     /// Make a mailbox at another host, and take the one at a host out of use; it is read until it closes
     Move {
@@ -40,11 +45,21 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
             add(&api, &link, &token)?;
             println!("Made. Contacts hear of it with the next messages.");
         }
+        Command::Accept { name } => {
+            api.ask(Method::POST, "mailboxes/accept", Some(&json!({ "name": name })))?;
+            println!("Made. Contacts hear of it with the next messages.");
+        }
         Command::List => {
-            for mailbox in list(&api.ask(Method::GET, "mailboxes", None)?, "mailboxes") {
+            let found = api.ask(Method::GET, "mailboxes", None)?;
+            for mailbox in list(&found, "mailboxes") {
                 let host = text(mailbox, "host").get(..16).unwrap_or_default();
                 let state = if mailbox["in_use"] == true { "in use" } else { "out of use" };
                 println!("{host}  {}, {state}", text(mailbox, "kind"));
+            }
+            for offer in list(&found, "offers").iter().filter(|offer| offer["in_use"] == false) {
+                let host = text(offer, "host").get(..16).unwrap_or_default();
+                let place = if offer["onion"] == true { "an onion service" } else { "an IP address" };
+                println!("{host}  offered by {} at {place}: millpond mailbox accept NAME", text(offer, "name"));
             }
         }
         Command::Move { from, link, token } => {

@@ -190,3 +190,27 @@ fn an_owners_request_is_signed_for_one_host_one_stream_and_one_text() {
     assert!(!public.verifies(&host(), &nonce, b"requesu", &signature));
     assert!(!MailboxSecret::from_bytes([2; 32]).read_key().public().verifies(&host(), &nonce, b"request", &signature));
 }
+
+/// Positions at which all of these headers have the same byte.
+fn alike(deposits: &[Deposit]) -> Vec<usize> {
+    let headers: Vec<&[u8]> = deposits.iter().map(|deposit| deposit.header().as_bytes().as_slice()).collect();
+    (0..headers[0].len()).filter(|at| headers.iter().all(|header| header[*at] == headers[0][*at])).collect()
+}
+
+#[test]
+fn envelopes_of_one_contact_have_no_more_in_common_than_those_of_forty_so_a_host_cannot_count_contacts() {
+    let mut rng = TestRng::new(12);
+    let mut serials = |count: usize| draw_serials(&mut SerialSet::new(), count, &mut rng).expect("enough are left");
+    let one: Vec<Stamp> = owner().issue(BATCH, Class::S, &serials(40)).stamps(host());
+    let forty: Vec<Stamp> =
+        (0..40).flat_map(|contact| owner().issue(BatchId(contact), Class::S, &serials(1)).stamps(host())).collect();
+    let deposits = |stamps: &[Stamp]| -> Vec<Deposit> {
+        stamps.iter().map(|stamp| stamp.deposit(body(Class::S)).expect("the right length")).collect()
+    };
+    let (one, forty) = (deposits(&one), deposits(&forty));
+    // Version, class and mailbox; serial, key and mac are as different in one batch as in forty.
+    let shared: Vec<usize> = (0..34).collect();
+    assert_eq!((alike(&one), alike(&forty)), (shared.clone(), shared));
+    let lengths = |deposits: &[Deposit]| deposits.iter().map(|deposit| deposit.to_bytes().len()).collect::<Vec<_>>();
+    assert_eq!(lengths(&one), lengths(&forty));
+}

@@ -52,9 +52,14 @@ pub fn backed_up(records: &[Record]) -> Vec<Record> {
                 RecordKind::Mailbox | RecordKind::Serial => of_recovery(&record.key.id),
                 RecordKind::Tokens => true,
                 // Settings are addresses of the machine that the backup is of; another one finds its own.
-                RecordKind::Link | RecordKind::Session | RecordKind::Box | RecordKind::Setting | RecordKind::Leave => {
-                    false
-                }
+                // Contacts show their hosts again, and ours is another one there.
+                RecordKind::Link
+                | RecordKind::Session
+                | RecordKind::Box
+                | RecordKind::Setting
+                | RecordKind::Leave
+                | RecordKind::Hosted
+                | RecordKind::Lodging => false,
             })
             .cloned(),
     );

@@ -192,7 +192,7 @@ const CREATE: Duration = Duration::from_secs(60);
 /// A mailbox that its host has forgotten is replaced, but so many hours after it was made: a host that only says so costs few tokens.
 const LOST: Duration = Duration::from_secs(6 * 3_600);
 /// So few tokens are worth a word: two months.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,8 @@ pub(in crate::driver) struct Own {
     pub(super) undeleted: Vec<Serial>,
     /// Its host says that there is no such mailbox.
     pub(super) lost: bool,
+    /// Something was left there, of peers of whom too much waits here.
+    pub(super) put_off: Vec<LinkId>,
 }
 
 impl Own {
@@ -79,6 +81,7 @@ impl Own {
             unread: false,
             undeleted: Vec::new(),
             lost: false,
+            put_off: Vec::new(),
         }
     }
 
@@ -134,14 +137,19 @@ pub(in crate::driver) struct Making {
     pub(super) request: TokenRequest,
     /// Of the mailbox and of the recovery mailbox.
     pub(super) secrets: (MailboxSecret, MailboxSecret),
+    /// The link of the contact who has shown the host; none: the user pasted a link.
+    pub(super) by: Option<LinkId>,
 }
+
+/// Somebody who waits for a mailbox.
+pub(in crate::driver) type Waiter = oneshot::Sender<Result<(), Error>>;
 
 /// Mailboxes that were made at a host, or why they were not.
 pub(in crate::driver) struct Created {
     made: Result<(Vec<Own>, Vec<Token>), HostError>,
     at: HostAddress,
-    /// None: nobody waits, it was begun before the last start.
-    reply: Option<oneshot::Sender<Result<(), Error>>>,
+    /// The link of the contact who has shown the host.
+    by: Option<LinkId>,
 }
 
 impl Driver {
@@ -152,33 +160,69 @@ impl Driver {
         leave: Leave,
         reply: oneshot::Sender<Result<(), Error>>,
     ) {
-        let doing = "make a mailbox";
-        let Some(hosts) = self.mail.hosts.clone() else {
-            let why = "this node has no way to mailbox hosts".to_owned();
-            return respond(reply, Err(Error::Contact { doing, why }));
-        };
+        self.make_mailbox(link, leave, None, Some(reply)).await;
+    }
+
+    /// As `add_mailbox`, for whoever waits; `by` is the link of the contact who has shown the host. Where there is a mailbox already the leave becomes
+    /// tokens for the next ones.
+    pub(super) async fn make_mailbox(
+        &mut self,
+        link: HostLink,
+        leave: Leave,
+        by: Option<LinkId>,
+        reply: Option<Waiter>,
+    ) {
+        let host = link.way.key();
+        let begun = self.mail.leaves.get(&host).is_some_and(|making| making.leave == leave);
+        if let Some(waiters) = self.mail.making.get_mut(&host).filter(|waiters| begun && waiters.len() < MAX_WAITERS) {
+            waiters.extend(reply);
+            return;
+        }
+        match self.may_make(host, begun) {
+            Ok(hosts) => self.make_at(hosts, (link, leave, by), reply).await,
+            Err(why) => answer(reply, Err(Error::Contact { doing: DOING, why: why.to_owned() })),
+        }
+    }
+
+    fn may_make(&self, host: HostKey, begun: bool) -> Result<hosts::Hosts, &'static str> {
+        let hosts = self.mail.hosts.clone().ok_or("this node has no way to mailbox hosts")?;
         let in_use = self.mail.own.values().filter(|own| !own.recovery && !own.draining);
         let hosts_in_use: Vec<_> = in_use.map(|own| own.at.host).collect();
-        if hosts_in_use.contains(&link.way.key()) || hosts_in_use.len() >= MAX_IN_USE {
-            let why = "there is one at this host already, or two at others: move one".to_owned();
-            return respond(reply, Err(Error::Contact { doing, why }));
+        let taken = hosts_in_use.len() + self.mail.making.len();
+        if !hosts_in_use.contains(&host) && taken >= MAX_IN_USE {
+            return Err("there are two at other hosts: move one");
         }
+        if self.mail.making.contains_key(&host) {
+            return Err("another one is being made at this host: wait for it");
+        }
+        if !begun && self.mail.leaves.len() >= MAX_LEAVES {
+            return Err("too many are being made at hosts that do not answer");
+        }
+        Ok(hosts)
+    }
+
+    async fn make_at(
+        &mut self,
+        hosts: hosts::Hosts,
+        (link, leave, by): (HostLink, Leave, Option<LinkId>),
+        reply: Option<Waiter>,
+    ) {
         let host = link.way.key();
         let begun = self.mail.leaves.get(&host).filter(|making| making.leave == leave).cloned();
         let making = begun.unwrap_or_else(|| {
             let rng = &mut clock::random();
             let request = TokenRequest::generate(TOKENS, rng);
             let secrets = (MailboxSecret::generate(rng), MailboxSecret::generate(rng));
-            Making { link: link.clone(), leave, request, secrets }
+            Making { link: link.clone(), leave, request, secrets, by }
         });
         // Its addresses may be others by now.
         let making = Making { link, ..making };
         let change = Change::Put(rows::leave_record(&making));
         if let Err(error) = self.commit(vec![change], "store the leave of a mailbox host").await {
-            return respond(reply, Err(error));
+            return answer(reply, Err(error));
         }
         self.mail.leaves.insert(host, making.clone());
-        self.begin_making(hosts, making, Some(reply));
+        self.begin_making(hosts, making, reply);
     }
 
     /// What was begun before the last start is done again, with the same leave and the same keys.
@@ -188,14 +232,25 @@ impl Driver {
         begun.into_iter().for_each(|making| self.begin_making(hosts.clone(), making, None));
     }
 
-    fn begin_making(&mut self, hosts: hosts::Hosts, making: Making, reply: Option<oneshot::Sender<Result<(), Error>>>) {
+    fn begin_making(&mut self, hosts: hosts::Hosts, making: Making, reply: Option<Waiter>) {
+        let host = making.link.way.key();
+        self.mail.making.insert(host, reply.into_iter().collect());
+        // With a mailbox there the leave is for the tokens alone.
+        let wanted = |recovery: bool| {
+            let in_use = |own: &Own| own.at.host == host && own.recovery == recovery && !own.draining;
+            !self.mail.own.values().any(in_use)
+        };
+        let wanted = [(false, wanted(false)), (true, wanted(true))];
         self.work.spawn(async move {
-            let Making { link, leave, request, secrets } = making;
+            let Making { link, leave, request, secrets, by } = making;
             let at = hosts::address(&link.way);
             let made = async {
                 let mut tokens = hosts.tokens(&link.way, &link.tokens, &leave, &request).await?;
                 let mut made = Vec::new();
-                for (recovery, secret) in [(false, secrets.0), (true, secrets.1)] {
+                for ((recovery, wanted), secret) in wanted.into_iter().zip([secrets.0, secrets.1]) {
+                    if !wanted {
+                        continue;
+                    }
                     let Some(token) = tokens.pop() else { return Err(HostError::TokenRefused) };
                     hosts.create(&at, &secret, recovery, &token).await?;
                     made.push(Own::new(secret, at.clone(), recovery, clock::now()));
@@ -203,13 +258,13 @@ impl Driver {
                 Ok((made, tokens))
             };
             let made = made.await;
-            Done::Mail(MailDone::Created(Box::new(Created { made, at, reply })))
+            Done::Mail(MailDone::Created(Box::new(Created { made, at, by })))
         });
     }
 
     pub(super) async fn on_created(&mut self, created: Created) {
-        let Created { made, at, reply } = created;
-        let doing = "make a mailbox";
+        let Created { made, at, by } = created;
+        let waiters = self.mail.making.remove(&at.host).unwrap_or_default();
         let kept = match made {
             Ok((made, tokens)) => {
                 let mut changes: Vec<Change> = made.iter().map(|own| Change::Put(rows::mailbox_record(own))).collect();
@@ -219,8 +274,10 @@ impl Driver {
                 changes.push(Change::Put(tokens.record()));
                 changes.push(Change::Remove(rows::leave_key(&tokens.at.host)));
                 self.mail.leaves.remove(&tokens.at.host);
+                changes
+                    .extend(by.filter(|_| !made.is_empty()).and_then(|by| self.mail.note_lodged(by, tokens.at.host)));
                 self.mail.tokens.insert(tokens.at.host, tokens);
-                let kept = self.commit(changes, "store the new mailbox").await;
+                let kept = self.commit(changes, "store the new mailbox").await.map_err(|error| error.to_string());
                 if kept.is_ok() {
                     self.mail.own.extend(made.into_iter().map(|own| (own.secret.id(), own)));
                     self.mailboxes_changed().await;
@@ -235,12 +292,16 @@ impl Driver {
                         tracing::warn!(%error, "a refused leave stays, and is tried again at the next start");
                     }
                 }
-                Err(Error::Contact { doing, why: error.to_string() })
+                Err(error.to_string())
             }
         };
-        match reply {
-            Some(reply) => respond(reply, kept),
-            None => kept.unwrap_or_else(|error| tracing::warn!(%error, "a mailbox that was begun is not made yet")),
+        if let Err(why) = &kept
+            && waiters.is_empty()
+        {
+            tracing::warn!(why, "a mailbox that was begun is not made yet");
+        }
+        for waiter in waiters {
+            respond(waiter, kept.clone().map_err(|why| Error::Contact { doing: DOING, why }));
         }
     }
 
@@ -261,7 +322,10 @@ impl Driver {
         }
         let connected = self.links.values().filter(|held| held.route().is_some()).map(|held| held.link.id());
         let connected: Vec<LinkId> = connected.collect();
-        connected.into_iter().for_each(|id| self.give_stamps(id));
+        for id in connected {
+            self.give_stamps(id);
+            self.answer_with_stamps(id);
+        }
     }
 
     /// Takes the mailboxes at a host out of use; they are read until they close.
@@ -271,6 +335,7 @@ impl Driver {
             own.draining = true;
             changes.push(Change::Put(rows::mailbox_record(own)));
         }
+        changes.extend(self.mail.note_left(host));
         self.commit(changes, "take a mailbox out of use").await?;
         self.mailboxes_changed().await;
         Ok(())
@@ -291,7 +356,21 @@ impl Driver {
     }
 }
 
+/// Whoever waits hears of it.
+fn answer(reply: Option<Waiter>, result: Result<(), Error>) {
+    match (reply, result) {
+        (Some(reply), result) => respond(reply, result),
+        (None, Err(error)) => tracing::debug!(%error, "a mailbox is not made yet"),
+        (None, Ok(())) => {}
+    }
+}
+
+const DOING: &str = "make a mailbox";
 /// Mailboxes in use, each at another host (overlay.md, section 5).
-const MAX_IN_USE: usize = 2;
+pub(super) const MAX_IN_USE: usize = 2;
+/// Leaves that may wait for their hosts at once.
+const MAX_LEAVES: usize = 8;
+/// Those who may wait for one mailbox.
+const MAX_WAITERS: usize = 16;
 /// Tokens that one leave of an operator is turned into: for a year of epochs of seven days, and more.
 const TOKENS: usize = millpond_mailbox::token::MAX_TOKENS;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millpond_mailbox::host_protocol::Fetched;
+use millpond_mailbox::host_protocol::{Cursor, Fetched};
 use millpond_mailbox::link::Role;
 use millpond_mailbox::mailbox::Verdict;
 use millpond_mailbox::schedule::{self, MailboxKind, Mode};
@@ -133,12 +133,23 @@ impl Driver {
         self.host_answers(host).await;
         let more = fetched.more;
         let mut all_kept = true;
-        for (link, (arrived, serials)) in of_links {
-            match self.on_arrived(mailbox, link, arrived, &serials).await {
-                true => gone.extend(serials),
-                false => all_kept = false,
+        for (link, (mut arrived, mut serials)) in of_links {
+            // A little at a time: what is staged of one peer is bounded.
+            while !arrived.is_empty() {
+                if !self.takes_more(link) {
+                    self.put_off(mailbox, link);
+                    break;
+                }
+                let some = arrived.len().min(AT_ONCE);
+                let (now, later) = (serials.split_off(some), arrived.split_off(some));
+                let (taken, given) = (std::mem::replace(&mut serials, now), std::mem::replace(&mut arrived, later));
+                match self.on_arrived(mailbox, link, given, &taken).await {
+                    true => gone.extend(taken),
+                    false => all_kept = false,
+                }
             }
         }
+        let again = self.takes_again(mailbox);
         if let Some(own) = self.mail.own.get_mut(&mailbox) {
             // What was not kept is fetched again.
             if all_kept {
@@ -147,8 +158,37 @@ impl Driver {
             if more && all_kept {
                 own.next_poll = now;
             }
+            if again {
+                (own.cursor, own.next_poll) = (Cursor(0), now);
+            } else if !own.put_off.is_empty() && mode == Mode::Instant {
+                own.next_poll = own.next_poll.min(now.after(DEAF_MOST));
+            }
         }
         self.delete(mailbox, gone);
+    }
+
+    /// Whether the node takes more of the peer of a link.
+    pub(super) fn takes_more(&self, link: LinkId) -> bool {
+        let peer = self.links.get(&link).and_then(|held| held.link.established_peer());
+        peer.is_none_or(|peer| self.store.takes_more(peer))
+    }
+
+    fn put_off(&mut self, mailbox: MailboxId, link: LinkId) {
+        if let Some(own) = self.mail.own.get_mut(&mailbox).filter(|own| !own.put_off.contains(&link)) {
+            tracing::warn!("a peer sends more than is worked off: the rest stays at its host");
+            own.put_off.push(link);
+        }
+    }
+
+    /// Whether a peer of whom something was left in this mailbox can be taken from again: then it is read from its beginning.
+    fn takes_again(&mut self, mailbox: MailboxId) -> bool {
+        let Some(own) = self.mail.own.get(&mailbox) else { return false };
+        let (free, full): (Vec<LinkId>, Vec<LinkId>) =
+            own.put_off.clone().into_iter().partition(|link| self.takes_more(*link));
+        if let Some(own) = self.mail.own.get_mut(&mailbox) {
+            own.put_off = full;
+        }
+        !free.is_empty()
     }
 
     /// A mailbox can be read again: what could not be laid down meanwhile failed for want of a way, not of hosts.
@@ -220,6 +260,8 @@ impl Own {
     }
 }
 
+/// Envelopes of one link that are handed in at once.
+const AT_ONCE: usize = 8;
 /// How long a poll may take.
 const FETCH: Duration = Duration::from_secs(60);
 /// How long a host that cannot be listened to is left alone: at first, and at most.

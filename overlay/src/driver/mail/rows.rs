@@ -9,13 +9,15 @@ use millpond_mailbox::secrets::LinkId;
 use millpond_mailbox::session::{Commit, MapRows, RowKey, Session};
 use millpond_mailbox::stamp::{MailboxId, Serial};
 use millpond_mailbox::time::UnixMillis;
-use millpond_mailbox::token::Token;
+use millpond_mailbox::token::{Grant as Leave, Token, TokenRequest};
 use millpond_mailbox::way::{HostAddress, Way};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::boxes::Left;
 use super::epochs::Tokens;
+use super::hosting::Hosted;
+use super::lodging::Lodging;
 use super::own::Making;
 use super::{Carried, Own};
 use crate::error::Error;
@@ -28,6 +30,8 @@ pub(in crate::driver) struct Loaded {
     pub(super) own: BTreeMap<MailboxId, Own>,
     pub(super) tokens: BTreeMap<HostKey, Tokens>,
     pub(super) leaves: BTreeMap<HostKey, Making>,
+    pub(super) hosted: BTreeMap<LinkId, Hosted>,
+    pub(super) lodgings: BTreeMap<LinkId, Lodging>,
     pub(super) sessions: BTreeMap<LinkId, Carried>,
     pub(super) boxes: BTreeMap<LinkId, Left>,
 }
@@ -44,6 +48,10 @@ pub(super) struct StoredBox(
     pub(super) UnixMillis,
     pub(super) Vec<Way>,
 );
+
+/// A leave on disk: version, the host's link, the leave, what is asked for, the keys of both mailboxes, the contact who has shown the host.
+#[derive(Serialize, Deserialize)]
+struct StoredMaking(u8, String, Leave, TokenRequest, (MailboxSecret, MailboxSecret), #[serde(default)] Option<ByteBuf>);
 
 pub(super) const VERSION: u8 = 1;
 
@@ -80,6 +88,14 @@ impl Loaded {
                 RecordKind::Box => {
                     let (link, left) = Left::read(record).ok_or_else(|| stored("box"))?;
                     loaded.boxes.insert(link, left);
+                }
+                RecordKind::Hosted => {
+                    let (link, hosted) = Hosted::read(record).ok_or_else(|| stored("leave of a contact"))?;
+                    loaded.hosted.insert(link, hosted);
+                }
+                RecordKind::Lodging => {
+                    let (link, lodging) = Lodging::read(record).ok_or_else(|| stored("host of a contact"))?;
+                    loaded.lodgings.insert(link, lodging);
                 }
                 _ => {}
             }
@@ -127,7 +143,9 @@ pub(super) fn mailbox_key(id: &MailboxId) -> RecordKey {
 
 /// A leave with everything that is drawn for it, so that who is killed asks for the same again.
 pub(super) fn leave_record(making: &Making) -> Record {
-    let stored = (VERSION, making.link.to_uri(), &making.leave, &making.request, &making.secrets);
+    let by = making.by.map(|by| ByteBuf::from(by.0));
+    let (leave, request, secrets) = (making.leave.clone(), making.request.clone(), making.secrets.clone());
+    let stored = StoredMaking(VERSION, making.link.to_uri(), leave, request, secrets, by);
     Record { key: leave_key(&making.link.way.key()), bytes: cbor(&stored) }
 }
 
@@ -136,9 +154,10 @@ pub(super) fn leave_key(host: &HostKey) -> RecordKey {
 }
 
 fn making(bytes: &[u8]) -> Option<Making> {
-    let (version, link, leave, request, secrets): (u8, String, _, _, _) = serde_cbor::from_slice(bytes).ok()?;
+    let StoredMaking(version, link, leave, request, secrets, by) = serde_cbor::from_slice(bytes).ok()?;
     let link = HostLink::parse(&link).ok().filter(|_| version == VERSION)?;
-    Some(Making { link, leave, request, secrets })
+    let by = by.and_then(|by| Some(LinkId(by.as_slice().try_into().ok()?)));
+    Some(Making { link, leave, request, secrets, by })
 }
 
 /// Tokens that are left at a host.

@@ -26,7 +26,8 @@ use crate::store::Change;
 impl Driver {
     /// Issues what the session says that the peer lacks.
     pub(super) async fn grant(&mut self, id: LinkId, shown: &[OwnMailbox]) {
-        let Some(carried) = self.mail.sessions.get(&id) else { return };
+        // Who sends more than is worked off can send no more.
+        let Some(carried) = self.mail.sessions.get(&id).filter(|_| self.takes_more(id)) else { return };
         let wanted = carried.session.stamps_wanted(shown);
         let (mut grants, mut changes) = (Vec::new(), Vec::new());
         for Wanted { mailbox, class, count } in wanted {
@@ -89,18 +90,22 @@ impl Driver {
     }
 
     /// What a contact must hear of even if no stream is opened: our hosts, and our onion service.
-    fn worth_telling(&self) -> Vec<Way> {
+    pub(super) fn worth_telling(&self) -> Vec<Way> {
         let mut ways = self.mail.ways();
         ways.extend(self.ways().into_iter().filter(|way| matches!(way, Way::Onion(_))));
         ways
     }
 
+    /// Whether a contact has not heard where our mailboxes are now.
+    pub(in crate::driver) fn is_untold(&self, id: LinkId) -> bool {
+        let ways = self.worth_telling();
+        let told = self.links.get(&id).is_some_and(|held| held.kept.told.as_ref() == Some(&rows::cbor(&ways)));
+        !ways.is_empty() && !told
+    }
+
     /// Tells a contact of our hosts, unless it was told before.
     pub(super) async fn tell_descriptor(&mut self, id: LinkId) {
-        let (Some(held), true) = (self.links.get(&id), self.mail.is_carried(id)) else { return };
-        let ways = self.worth_telling();
-        let digest = rows::cbor(&ways);
-        if ways.is_empty() || held.kept.told.as_ref() == Some(&digest) {
+        if !self.mail.is_carried(id) || !self.is_untold(id) {
             return;
         }
         let now = clock::now();
@@ -168,14 +173,15 @@ impl Driver {
         };
         let channel = channel.clone();
         let (mut grants, mut changes) = (Vec::new(), Vec::new());
-        for Wanted { mailbox, class, count } in carried.session.stamps_wanted(&shown) {
+        let wanted = if self.takes_more(id) { carried.session.stamps_wanted(&shown) } else { Vec::new() };
+        for Wanted { mailbox, class, count } in wanted {
             let Some(own) = self.mail.own.get_mut(&mailbox.id) else { continue };
             if let Some((grant, issued)) = own.issue(id, class, usize::from(count), &mut clock::random()) {
                 grants.push(grant);
                 changes.extend(issued);
             }
         }
-        if grants.is_empty() {
+        if grants.is_empty() && !self.is_untold(id) {
             return;
         }
         let told =
