@@ -18,8 +18,11 @@ SETTLE_S = 120       # for everything to arrive after the last restart
 PAUSE_S = 0.01       # between two messages of a writer: kills then fall between and into commits alike
 
 
+BEGAN = time.monotonic()
+
+
 def ok(what):
-    print("ok", what, flush=True)
+    print(f"ok {time.monotonic() - BEGAN:5.1f} s", what, flush=True)
 
 
 class Side:
@@ -261,8 +264,9 @@ def main():
     print(f"ALL OK kill test, {time.monotonic() - started:.0f} s")
 
 
-try:
-    main()
-except Failed as failure:
-    print("FAIL", failure)
-    sys.exit(1)
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failure:
+        print("FAIL", failure)
+        sys.exit(1)

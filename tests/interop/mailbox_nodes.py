@@ -10,7 +10,7 @@ from nio.crypto import sas as nio_sas
 from host_traces import searched
 from millpond_node import Failed, Run, linked, until
 from nio_people import Person, ok
-from relay_host import Relay, mailboxes, settled
+from relay_host import Relay, Turns, mailboxes
 
 PASSWORD = "mailboxes-" + uuid.uuid4().hex
 # nio gives a verification one minute from its beginning to its end, for two people who sit at their devices at once; ours never are. It counts from
@@ -18,30 +18,6 @@ PASSWORD = "mailboxes-" + uuid.uuid4().hex
 nio_sas.Sas._max_age = nio_sas.Sas._max_event_timeout = datetime.timedelta(minutes=15)
 EARLY = "said before the invite"
 ROUNDS = 12  # of waking up in turn until something has gone both ways
-
-
-class Turns:
-    """Never more than one of the nodes runs."""
-
-    def __init__(self, nodes):
-        self.nodes, self.up = nodes, None
-        for node in nodes:
-            node.process = None
-
-    def wake(self, node):
-        if self.up is node:
-            return
-        self.sleep()
-        if any(other.process and other.process.poll() is None for other in self.nodes):
-            raise Failed("two nodes would run at the same time")
-        node.start()
-        self.up = node
-
-    def sleep(self):
-        if self.up:
-            settled(self.up)
-            self.up.stop()
-            self.up = None
 
 
 class Sas:

@@ -82,9 +82,10 @@ class Node:
         if code != 0:
             raise Failed(f"{self.label} ended with {code} on SIGTERM; its log: {self.log}")
 
-    def cli(self, *arguments, limit_s=60):
-        """`millpond ARGUMENTS --data-dir ..`; returns what it printed, fails if it failed."""
-        done = subprocess.run([BINARY, *arguments, "--data-dir", self.data], capture_output=True, text=True, timeout=limit_s)
+    def cli(self, *arguments, limit_s=60, said=None):
+        """`millpond ARGUMENTS --data-dir ..`, with `said` on its standard input; returns what it printed, fails if it failed."""
+        command = [BINARY, *arguments, "--data-dir", self.data]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, input=said)
         if done.returncode != 0:
             raise Failed(f"{self.label}: millpond {' '.join(arguments)[:60]} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout

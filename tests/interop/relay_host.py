@@ -92,3 +92,26 @@ def settled(node, limit_s=60.0):
             return
         time.sleep(0.1)
     raise Failed(f"{node.label}: mail is still under way after {limit_s:.0f} s")
+
+
+class Turns:
+    """Never more than one of the nodes runs."""
+
+    def __init__(self, nodes, up=None):
+        """`up` is the one that runs already."""
+        self.nodes, self.up = nodes, up
+
+    def wake(self, node):
+        if self.up is node:
+            return
+        self.sleep()
+        if any(other.process and other.process.poll() is None for other in self.nodes):
+            raise Failed("two nodes would run at the same time")
+        node.start()
+        self.up = node
+
+    def sleep(self):
+        if self.up:
+            settled(self.up)
+            self.up.stop()
+            self.up = None

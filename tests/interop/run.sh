@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail and nat (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|restore|hosting|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail and nat (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py), INTEROP_RETRIES (how
 # often a suite that failed is tried again, 0: third-party clients have time-outs that a busy machine can meet; each failure is printed).
 set -euo pipefail
@@ -109,6 +109,8 @@ suite_mailbox() {
     install_python
     "$python" "$here/mailbox_nodes.py"
 }
+suite_restore() { python3 "$here/restore_nodes.py"; }
+suite_hosting() { python3 "$here/hosting_nodes.py"; }
 suite_killmail() { python3 "$here/kill_test.py" --mailboxes --messages 60 --kills 2; }
 suite_nat() {
     need iptables iptables
@@ -134,9 +136,9 @@ suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill mailbox tor egress demo synapse acme
+[ $# -gt 0 ] || set -- nio js two three kill mailbox restore hosting tor egress demo synapse acme
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, restore, hosting, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     for ((left = ${INTEROP_RETRIES:-0}; ; left--)); do
