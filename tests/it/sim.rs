@@ -54,7 +54,9 @@ fn a_byzantine_member_who_passes_nothing_on_and_lies_about_the_room_is_put_right
 #[test]
 fn kills_between_any_two_steps_and_failing_commits_lose_and_double_nothing() {
     for (seed, lazy) in [(220, false), (221, true)] {
-        holds(with(seed, Faults { kill: 40, down: MINUTE, disk: 100, lazy, ..Faults::default() }));
+        // Of messages nobody else has a copy: what is acknowledged and not staged in one go is missed.
+        let plan = with(seed, Faults { kill: 40, down: MINUTE, disk: 100, lazy, ..Faults::default() });
+        holds(Plan { to_device: 40, ..plan });
     }
 }
 

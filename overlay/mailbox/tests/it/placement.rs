@@ -409,3 +409,15 @@ fn what_one_host_swallowed_and_the_other_refused_is_sealed_again() {
     assert_eq!(world.sides[BOB].delivered.len(), 1);
     assert!(world.sides[ALICE].outbox.is_empty() && !world.sides[ALICE].saw(Notice::Restoring));
 }
+
+#[test]
+fn what_was_swallowed_five_times_goes_again_without_a_later_frame_that_shows_the_hole() {
+    let mut world = World::new(18);
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    world.sides[ALICE].offer(item(0));
+    world.run(17 * DAY_MS);
+    assert_eq!(world.hosts.iter().map(|host| host.puts).sum::<usize>(), 5);
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    world.run(10 * DAY_MS);
+    assert_eq!(world.sides[BOB].delivered.len(), 1);
+}
