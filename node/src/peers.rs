@@ -292,6 +292,7 @@ impl Peers {
                     };
                     self.core.write(job(|_| Ok::<_, Error>(()), write)).await?;
                 }
+                Ok(Event::WayBack) => self.wake(),
                 Ok(Event::Alarm { alarm }) => {
                     tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
                 }

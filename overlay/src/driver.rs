@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Addresses {
         reply: oneshot::Sender<Result<Vec<Address>, Error>>,
     },
+    /// Tor works again.
+    WayBack,
     /// The device goes to sleep.
     Suspend {
         reply: oneshot::Sender<Result<(), Error>>,
@@ -328,6 +330,7 @@ impl Driver {
         self.begin_sessions().await;
         self.resume_making();
         self.watch_nearby();
+        self.watch_tor();
         loop {
             let wait = self.mail_wait();
             tokio::select! {
@@ -362,6 +365,10 @@ impl Driver {
                 );
             }
             Command::Addresses { reply } => respond(reply, Ok(self.addresses())),
+            Command::WayBack => {
+                self.everything_due().await;
+                self.emit(Event::WayBack);
+            }
             Command::Suspend { reply } => {
                 self.suspend();
                 respond(reply, Ok(()));

@@ -180,6 +180,8 @@ pub enum Event {
         /// The node at the other end.
         peer: NodeName,
     },
+    /// Tor works again after it did not: who was tried in vain meanwhile may be there.
+    WayBack,
     /// Something that the user must know about.
     Alarm {
         /// What.

@@ -9,7 +9,7 @@ import millpond_node
 from millpond_node import CLIENT, Failed, Run, link, until
 from nio_people import Person, ok
 from relay_host import Relay, mailboxes, status
-from tor_net import TorNet
+from tor_net import BACK_S, TorNet
 
 PASSWORD = "egress-" + uuid.uuid4().hex
 ELSEWHERE = "127.77.0.1"  # a web server that is neither 127.0.0.1 nor a relay: only an exit may connect to it
@@ -129,7 +129,7 @@ async def whole_run(run, net, port):
     until("the node says that Tor is down", lambda: (status(one)["tor"] or {})["state"] == "down", 60, 0.5)
     await asyncio.sleep(10)
     net.start()
-    await bob.until("reads what was said into the dark", lambda: (room, "into the dark") in bob.bodies, 150)
+    await bob.until("reads what was said into the dark", lambda: (room, "into the dark") in bob.bodies, BACK_S)
     await alice.close()
     await bob.close()
     for node in (one, two, relay):

@@ -7,6 +7,7 @@ TORNET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tornet.py")
 STABLE = 4
 BRIDGE_PORT, OBFS4_PORT = 15000, 16000
 ASKS_FOR_KEY = 0xF4  # C tor's word for a service that shows itself to those with a key only
+BACK_S = 240.0  # after an outage: arti leaves an entry that did not answer alone for 30 to 90 s, then for longer, and four processes wait for theirs
 ENOUGH = 6  # relays of eight: two entries, and three hops on either side that are no entry
 # For the nodes: a dial to an exit at 127.x.x.x is allowed, and the folders of tests may belong to anybody.
 EXTRA = """

@@ -8,11 +8,10 @@ import asyncio, os, re, signal, sys, time, uuid
 from millpond_node import Failed, Run, link, linked, until
 from nio_people import Person, ok
 from relay_host import Relay, ask, mailboxes, status
-from tor_net import ASKS_FOR_KEY, TorNet, connections, cpu_s, onion_of, rss_mb
+from tor_net import ASKS_FOR_KEY, BACK_S, TorNet, connections, cpu_s, onion_of, rss_mb
 
 PASSWORD = "tor-" + uuid.uuid4().hex
 UP_S = 60.0       # from the first onion route to a usable Tor
-BACK_S = 150.0    # after an outage of the network, with the back-off of everything that failed meanwhile
 DARK_S = 20.0     # how long the processor is watched while there is no network
 
 

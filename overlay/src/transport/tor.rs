@@ -69,6 +69,9 @@ trait Carrier: Send + Sync {
 
     fn status(&self) -> TorStatus;
 
+    /// Waits until it works again after it did not. Safe to drop.
+    fn came_back(&self) -> BoxFuture<'_, ()>;
+
     fn set_dormant(&self, dormant: bool);
 
     fn stop(&self) -> BoxFuture<'_, ()>;
@@ -116,6 +119,11 @@ impl Tor {
     /// How it stands.
     pub fn status(&self) -> TorStatus {
         self.carrier.status()
+    }
+
+    /// Waits until it works again after it did not, for one who waits. Safe to drop.
+    pub async fn came_back(&self) {
+        self.carrier.came_back().await;
     }
 
     /// Puts the background work to sleep while the device is suspended, or wakes it. The next stream wakes it too; an own service is not to be

@@ -14,7 +14,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +37,7 @@ pub(super) struct Arti {
     arti: TorClientConfig,
     client: OnceCell<Client>,
     health: Mutex<Health>,
+    back: Notify,
     /// Services that are open, by nickname.
     services: Mutex<HashMap<&'static str, Service>>,
     keys: Keys,
@@ -52,6 +53,7 @@ impl Arti {
             arti,
             client: OnceCell::new(),
             health: Mutex::default(),
+            back: Notify::new(),
             services: Mutex::default(),
             keys: Keys::default(),
             stop: CancellationToken::new(),
@@ -111,7 +113,9 @@ impl Arti {
         let Some(ended) = self.stop.run_until_cancelled(timeout_at(deadline, attempts)).await else {
             return Err(TransportError::Stopped);
         };
-        self.health.lock().note(&ended);
+        if self.health.lock().note(&ended) {
+            self.back.notify_one();
+        }
         match ended {
             Err(_) => Err(unreachable(self.waits())),
             Ok(Err(error)) => Err(unreachable(with_causes(&error))),
@@ -240,6 +244,10 @@ impl Carrier for Arti {
         TorStatus { state, percent, why }
     }
 
+    fn came_back(&self) -> BoxFuture<'_, ()> {
+        self.back.notified().boxed()
+    }
+
     fn set_dormant(&self, dormant: bool) {
         let Some(client) = self.client.get() else { return };
         client.set_dormant(if dormant { DormantMode::Soft } else { DormantMode::Normal });
@@ -279,7 +287,9 @@ struct Health {
 }
 
 impl Health {
-    fn note<T, E>(&mut self, ended: &Result<Result<T, arti_client::Error>, E>) {
+    /// Takes note of a dial; says whether the network works again after it did not.
+    fn note<T, E>(&mut self, ended: &Result<Result<T, arti_client::Error>, E>) -> bool {
+        let was_in_trouble = self.trouble.is_some();
         match ended {
             Ok(Ok(_)) => *self = Self { seen_up: true, ..Self::default() },
             // Only the network can have said this of the other end.
@@ -296,6 +306,7 @@ impl Health {
                 }
             }
         }
+        was_in_trouble && self.trouble.is_none()
     }
 }
 
@@ -475,6 +486,19 @@ mod tests {
             Ok::<_, ()>(first)
         };
         assert_eq!(tokio::time::timeout(HEDGE * 2, hedged(attempt, |()| false)).await, Ok(Ok(true)));
+    }
+
+    #[test]
+    fn the_first_dial_that_gets_through_after_trouble_says_that_the_network_is_back() {
+        type Ended = Result<Result<(), arti_client::Error>, ()>;
+        let (through, unanswered): (Ended, Ended) = (Ok(Ok(())), Err(()));
+        let mut health = Health::default();
+        assert!(!health.note(&through));
+        // One may be a peer that died without a word.
+        assert!(!health.note(&unanswered) && !health.note(&through));
+        assert!(!health.note(&unanswered) && !health.note(&unanswered));
+        assert!(health.note(&through));
+        assert!(!health.note(&through));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use millpond_mailbox::discovery::{DiscoveryKey, DiscoverySecret};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::super::{BoxIo, Incoming, TransportError};
@@ -22,11 +22,12 @@ use super::{Carrier, PATIENCE};
 pub(super) struct Socks {
     proxy: SocketAddr,
     trouble: Mutex<Option<String>>,
+    back: Notify,
 }
 
 impl Socks {
     pub(super) fn new(proxy: SocketAddr) -> Self {
-        Self { proxy, trouble: Mutex::new(None) }
+        Self { proxy, trouble: Mutex::new(None), back: Notify::new() }
     }
 
     async fn dial(&self, host: &str, port: u16, on: &Isolation) -> Result<BoxIo, TransportError> {
@@ -34,7 +35,9 @@ impl Socks {
         let opened = opened.unwrap_or_else(|_| Err(Failed::proxy("no answer in time")));
         match opened {
             Ok(stream) => {
-                *self.trouble.lock() = None;
+                if self.trouble.lock().take().is_some() {
+                    self.back.notify_one();
+                }
                 Ok(Box::new(stream))
             }
             Err(Failed { why, proxy }) => {
@@ -77,6 +80,10 @@ impl Carrier for Socks {
     fn status(&self) -> TorStatus {
         let why = self.trouble.lock().clone();
         TorStatus { state: TorState::Proxy, percent: if why.is_some() { 0 } else { 100 }, why }
+    }
+
+    fn came_back(&self) -> BoxFuture<'_, ()> {
+        self.back.notified().boxed()
     }
 
     fn set_dormant(&self, _: bool) {}
