@@ -164,6 +164,8 @@ impl Outbox {
                 || owes_receipts(view, self.core.identity(), &server, Route::Link)?
                 || !device_list_edus(view, &server, Route::Link, 1)?.edus.is_empty()
                 || !self.typing.edus(view, &server, Route::Link, 1)?.edus.is_empty()
+                // Nobody is looked for to be told who is online.
+                || self.presence.owes(&server) && self.peers.is_connected(&server)
             {
                 servers.push(server);
             }

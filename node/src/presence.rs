@@ -1,8 +1,8 @@
 //! Presence (client-server API, "Presence"): who is there, by what the devices of local users do, and of users of classic
 //! servers by their servers' word. In memory, but for the status message, which its user has written.
 //!
-//! Local users who share a room see each other. To other servers it goes by the classic route only, to those that share a
-//! classic room with the user, and it is taken from such only: overlay rooms know no presence (overlay.md section 5).
+//! Local users who share a room see each other. To other servers it goes only if they share a classic room with the user,
+//! and it is taken from such only: overlay rooms know no presence (overlay.md section 5).
 
 mod owed;
 mod user;

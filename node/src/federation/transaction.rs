@@ -58,10 +58,8 @@ impl Federation {
             {
                 self.parts.typing.set_remote(&content.user_id, &content.room_id, content.typing)
             }
-            // Off in overlay rooms (overlay.md section 5), so no link has any.
-            Edu::Presence(content) if origin.door == Door::Classic => {
-                self.parts.presence.receive(&origin.server, content)
-            }
+            // Off in overlay rooms (overlay.md section 5): only of users who are in a classic room with one of ours.
+            Edu::Presence(content) => self.parts.presence.receive(&origin.server, content),
             _ => Ok(()),
         }
     }

@@ -178,7 +178,7 @@ impl Outbox {
         let receipts = receipt_edus(view, self.core.identity(), server, route, room)?;
         let typing = self.typing.edus(view, server, route, room.saturating_sub(receipts.edus.len()))?;
         let room = room.saturating_sub(receipts.edus.len() + typing.edus.len());
-        let presence = self.presence.edus(server, route, room)?;
+        let presence = self.presence.edus(server, room)?;
         for json in devices.edus.iter().chain(&receipts.edus).chain(&typing.edus).chain(&presence.edus) {
             edus.push(raw_json(json.clone())?);
         }

@@ -1,4 +1,5 @@
-//! What classic servers have not heard of the presence of our users: the latest, never a backlog.
+//! What the servers of classic rooms have not heard of the presence of our users: the latest, never a backlog. One that is
+//! a contact too hears it over the link, while it is there.
 
 use millpond_store::{Topic, View, tables};
 use ruma::{
@@ -8,7 +9,7 @@ use ruma::{
 };
 
 use super::{Presence, shown};
-use crate::{Error, peers::Route, rooms::rows, shared_rooms};
+use crate::{Error, rooms::rows, shared_rooms};
 
 /// The `m.presence` EDU of one transaction, if there is something to tell.
 #[derive(Clone, Debug, Default)]
@@ -53,18 +54,23 @@ impl Presence {
         Ok(woken)
     }
 
+    /// Whether a server has something to hear.
+    pub(crate) fn owes(&self, server: &ServerName) -> bool {
+        self.lock().owed.contains_key(server)
+    }
+
     /// The servers that have something to hear.
     pub(crate) fn servers_owed(&self) -> Vec<OwnedServerName> {
         self.lock().owed.keys().cloned().collect()
     }
 
-    /// What a server has not heard of, by this route.
+    /// What a server has not heard of.
     ///
     /// # Errors
     /// An EDU that does not serialise: a bug.
-    pub(crate) fn edus(&self, destination: &ServerName, route: Route, limit: usize) -> Result<PresenceEdus, Error> {
+    pub(crate) fn edus(&self, destination: &ServerName, limit: usize) -> Result<PresenceEdus, Error> {
         let mut found = PresenceEdus::default();
-        if route != Route::Classic || limit == 0 {
+        if limit == 0 {
             return Ok(found);
         }
         let now_ms = self.core.clock().now_ms();

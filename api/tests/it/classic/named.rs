@@ -91,13 +91,19 @@ async fn two_nodes_of_the_dns_share_both_kinds_of_room() {
     let (one, two) = (named(&net, &authority).await, named(&net, &authority).await);
     link(&one, &two).await;
     let (ann, ben) = (one.user("ann").await, two.user("ben").await);
-    for content in [json!({}), json!({ "org.millpond.federation": "overlay" })] {
+    for content in [json!({ "org.millpond.federation": "overlay" }), json!({})] {
         let room = one.room(&ann, json!({ "creation_content": content })).await;
         one.invite(&ann, &room, &ben).await;
         two.accept(&ben, &room).await;
         two.say(&ben, &room, "here").await;
         one.until_read(&ann, &room, "here").await;
     }
+    // Presence is known in the classic room, though it goes over the link.
+    let online = json!({ "presence": "online", "status_msg": "at the pond" });
+    let of_ben = format!("/_matrix/client/v3/presence/{}/status", encoded(ben.id.as_str()));
+    two.ok(two.put(&ben, &of_ben, online)).await;
+    let told = async || one.get(&ann, &of_ben).await.1["status_msg"] == "at the pond";
+    until("the other node is told", told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
