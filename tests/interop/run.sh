@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|restore|hosting|killmail|nat|tor|egress|demo|synapse|acme]...        without arguments: all but rust-sdk, killmail and nat (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|restore|hosting|killmail|nat|tor|egress|demo|synapse|sydent|acme]...        without arguments: all but killmail and nat (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py), INTEROP_RETRIES (how
 # often a suite that failed is tried again, 0: third-party clients have time-outs that a busy machine can meet; each failure is printed).
 set -euo pipefail
@@ -35,6 +35,14 @@ install_synapse() {
     python3 -m venv "$cache/synapse-venv"
     "$cache/synapse-venv/bin/python" -m pip install --quiet matrix-synapse
     touch "$cache/synapse-venv/installed"
+}
+
+install_sydent() {
+    [ ! -f "$cache/sydent-venv/installed" ] || return 0
+    rm -rf "$cache/sydent-venv"
+    python3 -m venv "$cache/sydent-venv"
+    "$cache/sydent-venv/bin/python" -m pip install --quiet matrix-sydent==2.6.1 prometheus_client
+    touch "$cache/sydent-venv/installed"
 }
 
 # Debian's packages for a suite: `need COMMAND PACKAGE`. As another user than root one installs them oneself. Without lists of packages the first attempt fails.
@@ -132,13 +140,17 @@ suite_egress() {
     install_python
     "$python" "$here/tor_egress.py"
 }
+suite_sydent() {
+    install_sydent
+    SYDENT_PYTHON=$cache/sydent-venv/bin/python python3 "$here/sydent.py"
+}
 suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js two three kill mailbox restore hosting tor egress demo synapse acme
+[ $# -gt 0 ] || set -- nio js rust-sdk two three kill mailbox restore hosting tor egress demo synapse sydent acme
 for name in "$@"; do
-    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, restore, hosting, killmail, nat, tor, egress, demo, synapse or acme"; exit 2; }
+    declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, restore, hosting, killmail, nat, tor, egress, demo, synapse, sydent or acme"; exit 2; }
     echo "== interop: $name"
     begin=$SECONDS
     for ((left = ${INTEROP_RETRIES:-0}; ; left--)); do

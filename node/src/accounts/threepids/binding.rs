@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use millpond_store::{WriteTxn, job, rows::Threepid, tables};
-use ruma::{ClientSecret, SessionId, UserId, thirdparty::Medium};
+use ruma::{ClientSecret, SessionId, UserId, api::error::ErrorKind, thirdparty::Medium};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -64,9 +64,10 @@ impl Accounts {
             return Ok(true);
         }
         match matrix_error(&answer) {
-            Some(error) if error.kind().is_some_and(|kind| kind.errcode().as_str() != "M_UNRECOGNIZED") => Err(error),
-            // It does not know how.
-            _ => Ok(false),
+            // It does not know how, or cannot check who asks: the key of a node without a name in the DNS is found nowhere.
+            None => Ok(false),
+            Some(error) if error.kind().is_none_or(is_no_support) => Ok(false),
+            Some(error) => Err(error),
         }
     }
 
@@ -112,4 +113,8 @@ impl Accounts {
         self.0.core.write(note).await?;
         Ok(())
     }
+}
+
+fn is_no_support(kind: &ErrorKind) -> bool {
+    matches!(kind.errcode().as_str(), "M_UNRECOGNIZED" | "M_FORBIDDEN" | "M_UNAUTHORIZED")
 }
