@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives unmodified third-party clients against the node binary; README.md says what each suite is.
-# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|restore|hosting|killmail|nat|tor|egress|demo|synapse|sydent|acme]...        without arguments: all but killmail and nat (README.md says why)
+# usage: run.sh [nio|js|rust-sdk|two|three|kill|mailbox|restore|hosting|killmail|nat|tor|egress|demo|synapse|sydent|acme]...        without arguments: all but nat (README.md says why)
 # Environment: MILLPOND (the binary), MILLPOND_INTEROP_CACHE (where clients are installed, once), KILL_ARGS (for kill_test.py), INTEROP_RETRIES (how
 # often a suite that failed is tried again, 0: third-party clients have time-outs that a busy machine can meet; each failure is printed).
 set -euo pipefail
@@ -148,7 +148,7 @@ suite_demo() { timeout 40 "$MILLPOND" demo; }
 suite_synapse() { install_python; install_synapse; "$python" "$here/federation_pair.py"; "$python" "$here/with_synapse.py"; }
 
 [ -x "$MILLPOND" ] || { echo "no binary at $MILLPOND: build it with 'cargo build -p millpond', or set MILLPOND"; exit 1; }
-[ $# -gt 0 ] || set -- nio js rust-sdk two three kill mailbox restore hosting tor egress demo synapse sydent acme
+[ $# -gt 0 ] || set -- nio js rust-sdk two three kill mailbox restore hosting killmail tor egress demo synapse sydent acme
 for name in "$@"; do
     declare -F "suite_$name" >/dev/null || { echo "unknown suite '$name': nio, js, rust-sdk, two, three, kill, mailbox, restore, hosting, killmail, nat, tor, egress, demo, synapse, sydent or acme"; exit 2; }
     echo "== interop: $name"
