@@ -345,6 +345,7 @@ async fn paced_day(contacts: usize, mains: bool, seed: u64) -> (usize, usize) {
     };
     closing.cancel();
     running.await.unwrap();
+    println!("{contacts} contacts, mains {mains}, seed {seed}: {} bytes in {} moments", counted.0, counted.1);
     counted
 }
 
