@@ -98,7 +98,7 @@ def paced(run, relay, minutes):
     """What a node in paced mode with nothing to say sends and receives, everything included."""
     node = run.node("paced", "--mode", "paced", "--tor", "only")
     node.register("eve", PASSWORD)
-    mailboxes(node, [relay])
+    until("a mailbox", lambda: added(node, relay), 60, 0.5)
     time.sleep(30)
     counted, begin, end = Bytes(node.process), time.monotonic(), time.monotonic() + 60 * minutes
     while time.monotonic() < end:
