@@ -133,7 +133,7 @@ class User:
     """A user with a device, by plain client-server requests."""
 
     def __init__(self, server, name, password):
-        self.server, self.since, self.ephemeral = server, None, {}
+        self.server, self.since, self.ephemeral, self.presence = server, None, {}, {}
         self.invites, self.left, self.joined = set(), set(), set()
         self.id, self.token = server.register(name, password)
 
@@ -208,6 +208,8 @@ class User:
         since = f"&since={quote(self.since)}" if self.since else ""
         answer = self.must("GET", f"{CLIENT}/sync?timeout=0{since}")
         self.since = answer["next_batch"]
+        for event in answer.get("presence", {}).get("events", []):
+            self.presence[event["sender"]] = event["content"]
         rooms = answer.get("rooms", {})
         # A room may have been left and be shown as an invite in one answer.
         for section, here in (("leave", self.left), ("invite", self.invites), ("join", self.joined)):

@@ -68,8 +68,9 @@ class Person:
             await self.settle(1)
         ok(f"{self.label} {what}")
 
-    async def create(self, name, invite, encrypted):
-        answer = await self.client.room_create(name=name, invite=[p.id for p in invite], initial_state=ENCRYPTED if encrypted else [])
+    async def create(self, name, invite, encrypted, version=None):
+        answer = await self.client.room_create(name=name, invite=[p.id for p in invite], initial_state=ENCRYPTED if encrypted else [],
+                                               room_version=version)
         ok(f"{self.label} creates {name}", isinstance(answer, RoomCreateResponse), answer)
         return answer.room_id
 

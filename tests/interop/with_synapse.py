@@ -84,8 +84,14 @@ def members(here, there):
 
 
 def talk(here, there):
+    for version in VERSIONS:
+        talk_in(version, here, there)
+    ok(f"messages, edits, redactions, receipts, typing, presence in versions {', '.join(VERSIONS)}; {there.label} to {here.label}")
+
+
+def talk_in(version, here, there):
     a, b = fresh(here, "ann"), fresh(there, "ben")
-    room = together(a, b)
+    room = together(a, b, version)
     said = b.say(room, "one thing")
     a.reads(room, "one thing")
     edit = {"msgtype": "m.text", "body": "* another", "m.new_content": {"msgtype": "m.text", "body": "another"},
@@ -104,8 +110,9 @@ def talk(here, there):
     until("the receipt arrives", lambda: any(b.id in content.get(last, {}).get("m.read", {}) for content in of_room(a, "m.receipt")), 30)
     b.must("PUT", b.in_room(room, f"/typing/{quote(b.id)}"), {"typing": True, "timeout": 30_000})
     until("typing arrives", lambda: any(b.id in content.get("user_ids", []) for content in of_room(a, "m.typing")), 30)
+    b.must("PUT", f"{CLIENT}/presence/{quote(b.id)}/status", {"presence": "online", "status_msg": f"by the water {version}"})
+    until("presence arrives", lambda: a.sync().presence.get(b.id, {}).get("status_msg") == f"by the water {version}", 60)
     same_state([a, b], room)
-    ok(f"messages, edits, redactions, receipts, typing; {there.label} to {here.label}")
 
 
 def directory(here, there):
@@ -153,12 +160,12 @@ def media(here, there):
     ok(f"a file from {here.label} to {there.label}")
 
 
-async def encrypt(here, there):
+async def encrypt(here, there, version):
     from nio_people import Person
     ann, ben = fresh(here, "ann"), fresh(there, "ben")
     a, b = await Person(here.url, ann.id, PASSWORD, "ANN").login(), await Person(there.url, ben.id, PASSWORD, "BEN").login()
     try:
-        room = await a.create("secrets", [b], encrypted=True)
+        room = await a.create("secrets", [b], encrypted=True, version=version)
         await b.accept(room)
         await a.sees_members(room, [a, b])
         await b.sees_members(room, [a, b])
@@ -172,8 +179,9 @@ async def encrypt(here, there):
 
 
 def encrypted(here, there):
-    asyncio.run(encrypt(here, there))
-    ok(f"E2EE between {here.label} and {there.label}")
+    for version in VERSIONS:
+        asyncio.run(encrypt(here, there, version))
+    ok(f"E2EE between {here.label} and {there.label}, versions {', '.join(VERSIONS)}")
 
 
 def restart(here, there):

@@ -122,7 +122,14 @@ fn in_order(mut records: Vec<SRV>, mut draw: impl FnMut(u32) -> u32) -> Vec<(Str
 
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::proto::rr::Name;
+    use hickory_resolver::{
+        config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+        proto::{
+            op::{Message, ResponseCode},
+            rr::{Name, Record, RecordType, rdata::A},
+        },
+    };
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -138,5 +145,60 @@ mod tests {
         };
         assert_eq!(order(|_| 0), ["a.", "c.", "b."]);
         assert_eq!(order(|below| below - 1), ["a.", "b.", "c."]);
+    }
+
+    /// A DNS server that knows some services and addresses, and the finder that asks it.
+    async fn names(services: &'static [(&str, &str, u16)], hosts: &'static [(&str, [u8; 4])]) -> MatrixNames {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = ConnectionConfig::udp();
+        connection.port = socket.local_addr().unwrap().port();
+        let server = NameServerConfig::new([127, 0, 0, 1].into(), true, vec![connection]);
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+                let mut answer = Message::from_vec(&buffer[..len]).unwrap().into_response();
+                let (name, kind) = (answer.queries[0].name().clone(), answer.queries[0].query_type());
+                let asked = name.to_ascii();
+                for (_, target, port) in
+                    services.iter().filter(|(service, ..)| kind == RecordType::SRV && *service == asked)
+                {
+                    let srv = SRV::new(0, 0, *port, Name::from_ascii(target).unwrap());
+                    answer.add_answer(Record::from_rdata(name.clone(), 60, RData::SRV(srv)));
+                }
+                for (_, address) in hosts.iter().filter(|(host, _)| kind == RecordType::A && *host == asked) {
+                    answer.add_answer(Record::from_rdata(name.clone(), 60, RData::A(A((*address).into()))));
+                }
+                if answer.answers.is_empty() {
+                    answer.metadata.response_code = ResponseCode::NXDomain;
+                }
+                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        let resolver = Resolver::builder_with_config(config, TokioRuntimeProvider::default()).build().unwrap();
+        MatrixNames { resolver: OnceLock::from(Ok(resolver)) }
+    }
+
+    #[tokio::test]
+    async fn the_newer_service_counts_before_the_older_one_and_both_before_the_host_itself() {
+        const HOSTS: &[(&str, [u8; 4])] = &[
+            ("new.example.", [192, 0, 2, 1]),
+            ("old.example.", [192, 0, 2, 2]),
+            ("both.example.", [192, 0, 2, 3]),
+            ("none.example.", [192, 0, 2, 4]),
+        ];
+        let services: &[(&str, &str, u16)] = &[
+            ("_matrix-fed._tcp.both.example.", "new.example.", 4443),
+            ("_matrix._tcp.both.example.", "old.example.", 8449),
+            ("_matrix._tcp.aged.example.", "old.example.", 8449),
+            ("_matrix-fed._tcp.nowhere.example.", "gone.example.", 1),
+        ];
+        let names = names(services, HOSTS).await;
+        let found = async |host: &str| names.resolve(host).await.unwrap();
+        assert_eq!(found("both.example").await, [SocketAddr::from(([192, 0, 2, 1], 4443))]);
+        assert_eq!(found("aged.example").await, [SocketAddr::from(([192, 0, 2, 2], 8449))]);
+        assert_eq!(found("none.example").await, [SocketAddr::from(([192, 0, 2, 4], 8448))]);
+        // A service whose host is not there is no reason to guess another place.
+        assert!(names.resolve("nowhere.example").await.is_err());
     }
 }
