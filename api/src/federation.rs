@@ -13,6 +13,7 @@ mod knocks;
 mod leaves;
 mod media;
 mod openid;
+mod policy;
 mod public_rooms;
 mod queries;
 mod send;
@@ -43,6 +44,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     spaces::routes(routes);
     routes.add(third_party::handler);
     routes.add(third_party::on_bind);
+    routes.add(policy::handler);
 }
 
 /// Registers what anybody may know.

@@ -70,6 +70,8 @@ pub struct Config {
     pub blocked: Blocked,
     /// Rooms whose moderation policy rules apply here.
     pub policy_lists: Vec<OwnedRoomId>,
+    /// Be the policy server of rooms that name this node.
+    pub policy_server: bool,
     /// Classic HTTPS federation; none for nodes that are named by their key.
     pub classic: Option<Classic>,
     /// TURN server for `/voip/turnServer`, if configured.
@@ -194,6 +196,7 @@ impl Config {
             egress: Default::default(),
             blocked: Blocked::default(),
             policy_lists: Vec::new(),
+            policy_server: false,
             classic: None,
             turn: None,
             livekit: Vec::new(),

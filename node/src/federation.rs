@@ -35,6 +35,7 @@ mod invite;
 mod limits;
 mod media;
 mod member_events;
+mod policy;
 mod queries;
 mod room_state;
 mod sight;

@@ -42,6 +42,14 @@ pub fn peer_key(data_dir: &std::path::Path) -> Result<[u8; 32], KeyFileError> {
     files::peer_key(data_dir)
 }
 
+/// The key that events are signed with by this node as a policy server; made at first use, and of no other use.
+///
+/// # Errors
+/// When its file cannot be read or written.
+pub(crate) fn policy_key(data_dir: &std::path::Path) -> Result<Ed25519KeyPair, KeyFileError> {
+    files::policy_key(data_dir)
+}
+
 impl Identity {
     /// Reads the keys of a data directory, or makes them at first run. The files are readable by their owner only.
     ///

@@ -1,6 +1,6 @@
 //! `/.well-known/matrix/client`, `support` and `policy_server`
 
-use millpond_node::{Core, Error};
+use millpond_node::{Core, Error, federation::Federation};
 use ruma::api::client::discovery::{discover_homeserver, discover_policy_server, discover_support};
 
 use serde_json::json;
@@ -38,6 +38,13 @@ async fn support(core: Core, _: Args<discover_support::Request>) -> Result<disco
     Ok(response)
 }
 
-async fn policy_server(_: Args<discover_policy_server::Request>) -> Result<discover_policy_server::Response, Error> {
-    Err(Error::not_found("This homeserver is not a policy server"))
+async fn policy_server(
+    federation: Federation,
+    _: Args<discover_policy_server::Request>,
+) -> Result<discover_policy_server::Response, Error> {
+    let key = federation.policy_key().map_err(|error| match error {
+        Error::Matrix { status, message, .. } if status.is_client_error() => Error::not_found(message),
+        error => error,
+    })?;
+    Ok(discover_policy_server::Response::new(key))
 }

@@ -127,6 +127,9 @@ pub(crate) struct Settings {
     /// Rooms with moderation policy rules to follow, comma-separated: a user here must be in each
     #[arg(long, env = "MILLPOND_POLICY_LISTS", value_delimiter = ',', value_name = "!ROOM")]
     pub(crate) policy_lists: Option<Vec<String>>,
+    /// Sign, as the policy server of rooms that name this node, what nobody says who is kept out [default: false]
+    #[arg(long, env = "MILLPOND_POLICY_SERVER", value_name = "true|false")]
+    pub(crate) policy_server: Option<bool>,
     /// URIs of a TURN server for calls, comma-separated
     #[arg(long, env = "MILLPOND_TURN_URIS", value_delimiter = ',', value_name = "URI")]
     pub(crate) turn_uris: Option<Vec<String>>,
@@ -297,6 +300,7 @@ impl Settings {
         node.classic = names;
         node.blocked = set.block.iter().flatten().cloned().collect();
         node.policy_lists = set.policy_lists()?;
+        node.policy_server = set.policy_server.unwrap_or(false);
         node.turn = set.turn()?;
         node.livekit = set.livekit()?;
         let public_url = set.public_url()?;
@@ -349,6 +353,7 @@ impl Settings {
             mode,
             block,
             policy_lists,
+            policy_server,
             turn_uris,
             turn_secret,
             turn_ttl,

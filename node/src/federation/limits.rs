@@ -21,6 +21,8 @@ pub(super) enum Act {
     Knock,
     /// An introduction that we are asked to carry.
     Carry,
+    /// An event that we are asked to sign as a policy server.
+    Sign,
 }
 
 impl Act {
@@ -31,6 +33,8 @@ impl Act {
             Self::ClassicInvite | Self::Knock => 200,
             // A link takes two messages each way.
             Self::Carry => 80,
+            // Everything that a server's users say, and what others have said without asking.
+            Self::Sign => 10_000,
         }
     }
 }

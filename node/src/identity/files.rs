@@ -124,6 +124,11 @@ pub(super) fn peer_key(data_dir: &Path) -> Result<[u8; 32], KeyFileError> {
     Ok(*seed)
 }
 
+pub(super) fn policy_key(data_dir: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
+    let (_, seed) = load_or_create_seed(&data_dir.join("keys/policy"), None)?;
+    Ok(pair(&seed, "policy_server"))
+}
+
 type Seed = Zeroizing<[u8; 32]>;
 
 fn load_or_create_seed(path: &Path, first: Option<Generation>) -> Result<(Option<Generation>, Seed), KeyFileError> {
@@ -199,11 +204,14 @@ pub(super) fn document(
 
 /// The same key in ruma's type: it takes PKCS#8, whose version 1 form for Ed25519 is a fixed head and the seed (RFC 8410).
 pub(super) fn ruma_key(signing: &SigningKey) -> Ed25519KeyPair {
-    let mut der = Zeroizing::new(PKCS8_HEAD.to_vec());
-    der.extend_from_slice(&*signing.to_seed());
     let id = signing.key_id();
-    let version = id.as_str().strip_prefix("ed25519:").unwrap_or(id.as_str()).to_owned();
-    Ed25519KeyPair::from_der(&der, version).expect("32 bytes after the head are a PKCS#8 document")
+    pair(&signing.to_seed(), id.as_str().strip_prefix("ed25519:").unwrap_or(id.as_str()))
+}
+
+fn pair(seed: &[u8; 32], version: &str) -> Ed25519KeyPair {
+    let mut der = Zeroizing::new(PKCS8_HEAD.to_vec());
+    der.extend_from_slice(seed);
+    Ed25519KeyPair::from_der(&der, version.to_owned()).expect("32 bytes after the head are a PKCS#8 document")
 }
 
 const PKCS8_HEAD: [u8; 16] =

@@ -219,6 +219,8 @@ fn expected(id: &str) -> (u16, &'static str) {
         "sendTransaction" => (200, "pdus"),
         // No delegation and no identity server are configured, and the request has no event.
         "getWellKnown" => (404, "errcode"),
+        // It is no policy server unless its owner says so.
+        "askPolicyServerToSign" => (404, "errcode"),
         "onBindThirdPartyIdentifier" => (403, "errcode"),
         "sendInviteV2" | "exchangeThirdPartyInvite" => (400, "errcode"),
         "exchangeOpenIdToken" => (401, "errcode"),

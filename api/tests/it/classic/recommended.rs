@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Stranger,
     evil::{Server, ok, plain},
+    named::named,
     tls::Authority,
 };
 use crate::nodes::{Net, Running, encoded, until};
@@ -94,4 +95,41 @@ async fn what_the_policy_server_does_not_recommend_is_not_shown() {
     until("all are judged", judged).await;
     node.say(&alice, &room, "last").await;
     assert_eq!(node.texts(&alice, &room).await, ["last", "not signed", "signed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_a_policy_server_signs_what_nobody_says_who_is_kept_out() {
+    let (net, authority) = (Net::default(), Authority::new());
+    let place = authority.place().await;
+    let name = place.name.clone();
+    let eve = "@eve:*".parse().unwrap();
+    let configure = |config: &mut millpond_node::config::Config| {
+        authority.named(config, &name);
+        config.policy_server = true;
+        config.blocked = std::iter::once(eve).collect();
+    };
+    let judge = net.node_with(configure, vec![place.door()]).await;
+    let here = named(&net, &authority).await;
+    let (mod_, alice, eve) = (judge.user("mod").await, here.user("alice").await, here.user("eve").await);
+    let room = here.room(&alice, json!({ "preset": "public_chat" })).await;
+    let join = format!("/_matrix/client/v3/join/{}?via={}", encoded(&room), encoded(here.server().as_str()));
+    here.ok(here.post(&eve, &join, json!({}))).await;
+    judge.ok(judge.post(&mod_, &join, json!({}))).await;
+    here.until_membership(&mod_, &room, "join").await;
+
+    here.fails(here.get("", "/.well-known/matrix/policy_server"), 404, "M_NOT_FOUND").await;
+    let shown = judge.ok(judge.get("", "/.well-known/matrix/policy_server")).await;
+    let policy = json!({ "via": judge.server(), "public_keys": shown["public_keys"] });
+    let state = format!("/_matrix/client/v3/rooms/{}/state/m.room.policy/", encoded(&room));
+    here.ok(here.put(&alice, &state, policy)).await;
+    until("the room names it", async || judge.get(&mod_, &state).await.0 == StatusCode::OK).await;
+
+    here.say(&alice, &room, "hello").await;
+    judge.until_read(&mod_, &room, "hello").await;
+    judge.say(&mod_, &room, "and back").await;
+    here.until_read(&alice, &room, "and back").await;
+    let say = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/1", encoded(&room));
+    let refusal =
+        here.fails(here.put(&eve, say, json!({ "msgtype": "m.text", "body": "psst" })), 403, "M_FORBIDDEN").await;
+    assert!(refusal["error"].as_str().unwrap().contains("policy server"), "{refusal}");
 }
