@@ -37,6 +37,7 @@ mod search;
 mod secrets;
 mod send_to_device;
 mod serve;
+mod sleep;
 mod sliding;
 mod sync;
 mod third_party;
