@@ -6,6 +6,7 @@ from millpond_node import Failed, free_port, until
 TORNET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tornet.py")
 STABLE = 4
 BRIDGE_PORT, OBFS4_PORT = 15000, 16000
+NOT_FOUND = 0xF0     # C tor's word for a service without a descriptor
 ASKS_FOR_KEY = 0xF4  # C tor's word for a service that shows itself to those with a key only
 BACK_S = 240.0  # after an outage: arti leaves an entry that did not answer alone for 30 to 90 s, then for longer, and four processes wait for theirs
 ENOUGH = 6  # relays of eight: two entries, and three hops on either side that are no entry
@@ -112,7 +113,11 @@ Log notice file {log}
         return {name: os.path.join(nodes, name, "tor.log") for name in sorted(os.listdir(nodes))}
 
     def socks(self):
-        """The SOCKS port of a C tor client."""
+        """The SOCKS port of a C tor client; another call starts it anew, with all that it knew forgotten."""
+        if self.client:
+            self.client.terminate()
+            self.client.wait()
+            shutil.rmtree(os.path.join(self.folder, "client"))
         self.port = free_port()
         data = os.path.join(self.folder, "client")
         os.makedirs(data, mode=0o700, exist_ok=True)
