@@ -32,6 +32,7 @@ pub fn routes(settings: &TorSettings, folder: &Path) -> Result<Routes, Transport
     config.bridges.clone_from(&settings.bridges);
     config.transports.clone_from(&settings.transports);
     config.memory = settings.memory.unwrap_or(config.memory);
+    config.sparing = settings.sparing;
     config.test_network.clone_from(&settings.test_network);
     let tor = Tor::new(config)?;
     Ok(match settings.mode {

@@ -290,6 +290,7 @@ impl Settings {
             Pace::Instant => MailMode::Instant,
             Pace::Paced => MailMode::Paced { mains: true },
         };
+        node.tor.sparing = node.mail_mode != MailMode::Instant;
         node.accept_mailboxes = set.accept_mailboxes;
         node.egress.allow = set.allow_networks.clone().unwrap_or_default();
         node.egress.roots = set.trust_certificates.clone().unwrap_or_default();

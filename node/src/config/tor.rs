@@ -35,6 +35,8 @@ pub struct Tor {
     pub transports: Vec<PluggableTransport>,
     /// Bytes that Tor may queue; none: its default.
     pub memory: Option<u64>,
+    /// Whether as little as possible goes over the network while nothing is said: so in paced mode.
+    pub sparing: bool,
     /// FOR TESTS: a file that names another network than the public one.
     pub test_network: Option<PathBuf>,
 }

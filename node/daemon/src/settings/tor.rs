@@ -123,8 +123,10 @@ impl TorFlags {
         let transports = self.transports.iter().flatten().map(Program::decide).collect::<Result<Vec<_>, _>>()?;
         let memory = self.memory_mib.map(|mib| super::bytes("tor: memory-mib", mib)).transpose()?;
         let (direct, socks, test_network) = (self.direct, self.socks, self.test_network.clone());
+        // What is sparing follows from another setting, the mode of the mail.
+        let sparing = false;
         let settings =
-            TorSettings { mode, onion, restricted, direct, socks, bridges, transports, memory, test_network };
+            TorSettings { mode, onion, restricted, direct, socks, bridges, transports, memory, sparing, test_network };
         // Bridge lines are understood by arti only.
         millpond_node::tor::routes(&settings, std::path::Path::new("."))
             .map_err(|error| anyhow::anyhow!("tor: {error}"))?;

@@ -24,6 +24,8 @@ pub struct TorConfig {
     pub transports: Vec<PluggableTransport>,
     /// Bytes that arti may keep in its queues; above it, it ends the circuits that take most.
     pub memory: u64,
+    /// As little as possible goes over the network while nothing is said: for phones.
+    pub sparing: bool,
     /// FOR TESTS: a file with settings of arti's that name another network than the public one.
     pub test_network: Option<PathBuf>,
 }
@@ -59,6 +61,7 @@ impl TorConfig {
             bridges: Vec::new(),
             transports: Vec::new(),
             memory: MEMORY,
+            sparing: false,
             test_network: None,
         }
     }
@@ -75,6 +78,12 @@ impl TorConfig {
             }
         };
         section(section(&mut table, "system"), "memory").insert("max".to_owned(), bytes(self.memory)?);
+        // No circuit to an exit is kept ready before one was asked for: most nodes use none.
+        section(&mut table, "preemptive_circuits")
+            .insert("initial_predicted_ports".to_owned(), Value::Array(Vec::new()));
+        if self.sparing {
+            section(&mut table, "channel").insert("padding".to_owned(), Value::String("reduced".to_owned()));
+        }
         if !self.bridges.is_empty() {
             let bridges = section(&mut table, "bridges");
             bridges.insert("enabled".to_owned(), Value::Boolean(true));
@@ -178,6 +187,15 @@ mod tests {
             assert!(said.contains("bridges") && said.contains(&format!("{line:?}")), "{said}");
             assert!(said.contains("ADDRESS:PORT FINGERPRINT"), "{said}");
         }
+    }
+
+    #[test]
+    fn no_circuits_to_exits_are_kept_ready_and_a_phone_spares_padding_too() {
+        let mut config = config();
+        let shown = format!("{:?}", config.to_arti().unwrap());
+        assert!(shown.contains("initial_predicted_ports: []") && shown.contains("padding: Normal"), "{shown}");
+        config.sparing = true;
+        assert!(format!("{:?}", config.to_arti().unwrap()).contains("padding: Reduced"));
     }
 
     #[test]
