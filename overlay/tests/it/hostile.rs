@@ -111,11 +111,12 @@ async fn unproven_streams_are_bounded_for_each_source_and_for_all() {
 async fn a_contact_link_is_answered_at_most_twenty_times_an_hour() {
     let net = MemoryNet::new();
     let mut seed = Seed::new();
-    seed.limits.first_contacts_per_hour = 2;
+    seed.limits.first_contacts_per_hour = 1;
     let a = seed.start(net.transport(1)).await;
     let shown = a.overlay.offer().await.unwrap();
     let mut answered = 0;
-    for number in 2..5 {
+    // After a second answer the alarm alone would shut the others out.
+    for number in 2..4 {
         let b = Seed::new().start(net.transport(number)).await;
         b.overlay.accept(&shown).await.unwrap();
         // The offerer's box shows a name to the answerer; without it the stream was closed.
@@ -124,5 +125,5 @@ async fn a_contact_link_is_answered_at_most_twenty_times_an_hour() {
         let seen = links.wait_for(|links| links[0].peer.as_ref() == Some(&name));
         answered += usize::from(timeout(Duration::from_secs(2), seen).await.is_ok());
     }
-    assert_eq!(answered, 2);
+    assert_eq!(answered, 1);
 }
