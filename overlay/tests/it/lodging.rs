@@ -77,11 +77,13 @@ async fn a_contact_keeps_a_mailbox_at_our_host_and_nobody_copied_a_token() {
 #[tokio::test]
 async fn what_a_contact_offers_at_an_open_address_waits_for_the_users_word() {
     let net = MemoryNet::new();
-    let (alice, _bob, at_alice, at_bob) = alice_and_bob(&net, None).await;
+    let (alice, bob, at_alice, at_bob) = alice_and_bob(&net, None).await;
     until("Bob is offered one", async || offered(&at_bob).await == 1).await;
     let offer = at_bob.overlay.lodgings().await.unwrap().remove(0);
     assert_eq!((offer.peer, offer.host, offer.onion, offer.in_use), (alice.name(), host_key(), false, false));
     assert!(hosts(&at_bob).await.is_empty());
+    // Nothing is begun either: that would be on the disk before the offer is shown.
+    assert!(bob.links.rows.lock().keys().all(|key| key.kind != RecordKind::Leave));
     at_bob.overlay.lodge(&alice.name()).await.unwrap();
     assert_eq!(hosts(&at_bob).await, [host_key()]);
     assert!(at_bob.overlay.lodgings().await.unwrap()[0].in_use);
