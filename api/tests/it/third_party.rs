@@ -9,6 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use millpond_node::config::Classic;
 use ruma::{
     CanonicalJsonObject,
     signatures::{Ed25519KeyPair, sign_json},
@@ -78,6 +79,7 @@ async fn identity_server() -> (String, Identity) {
 async fn with_identity_server() -> (TestNode, Identity) {
     let (host, it) = identity_server().await;
     let node = TestNode::with(|config| {
+        config.classic = Some(Classic::new("pond.example".try_into().unwrap()));
         config.identity_server = Some(format!("http://{host}"));
         config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
     });
@@ -145,6 +147,20 @@ async fn who_is_not_known_gets_a_token_and_enters_with_the_proof_of_it() {
 }
 
 #[tokio::test]
+async fn a_room_is_made_with_invites_by_address_where_they_can_be_sent() {
+    let (node, it) = with_identity_server().await;
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    *it.known.lock().unwrap() = Some(bob.id.to_string());
+    let room = node.room(&alice, json!({ "invite_3pid": [ask(&it)] })).await;
+    node.join(&bob, &room).await;
+    let create = "/_matrix/client/v3/createRoom";
+    let overlay = json!({ "invite_3pid": [ask(&it)], "creation_content": { "org.millpond.federation": "overlay" } });
+    node.fails(node.post(&alice, create, overlay), 403, "M_THREEPID_DENIED").await;
+    let rooms = node.ok(node.get(&alice, "/_matrix/client/v3/joined_rooms")).await;
+    assert_eq!(rooms["joined_rooms"], json!([room]), "a room whose invites cannot be sent is not made");
+}
+
+#[tokio::test]
 async fn who_may_not_invite_asks_nobody_and_other_identity_servers_are_not_asked() {
     let (node, it) = with_identity_server().await;
     let (alice, bob) = (node.user("alice").await, node.user("bob").await);
@@ -155,6 +171,8 @@ async fn who_may_not_invite_asks_nobody_and_other_identity_servers_are_not_asked
     let mut elsewhere = ask(&it);
     elsewhere["id_server"] = json!("id.elsewhere.example");
     node.fails(node.post(&alice, path(&room, "invite"), elsewhere), 403, "M_SERVER_NOT_TRUSTED").await;
+    let private = node.room(&alice, json!({ "creation_content": { "org.millpond.federation": "overlay" } })).await;
+    node.fails(node.post(&alice, path(&private, "invite"), ask(&it)), 403, "M_THREEPID_DENIED").await;
     assert!(it.asked.lock().unwrap().is_empty());
     let without = TestNode::new();
     let carol = without.user("carol").await;

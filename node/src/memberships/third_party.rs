@@ -9,7 +9,7 @@ use millpond_matrix::{
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId,
-    api::federation::thirdparty::exchange_invite,
+    api::{error::ErrorKind, federation::thirdparty::exchange_invite},
     events::{StateEventType, TimelineEventType},
     serde::{Base64, Raw},
 };
@@ -71,10 +71,10 @@ impl Memberships {
     /// the future may leave him with a message and without an invite.
     ///
     /// # Errors
-    /// 403 `M_THREEPID_DENIED` without a configured identity server, `M_SERVER_NOT_TRUSTED` for another one, 403 for who
-    /// may not invite, 504 when the identity server does not answer as it should; as [`Memberships::invite`].
+    /// 403 `M_THREEPID_DENIED` without a configured identity server and in overlay rooms, `M_SERVER_NOT_TRUSTED` for
+    /// another one, 403 for who may not invite, 504 when the identity server does not answer as it should; as [`Memberships::invite`].
     pub async fn invite_third_party(&self, sender: &UserId, room_id: &RoomId, ask: ThirdParty) -> Result<(), Error> {
-        let server = IdentityServer::named(&self.core, &ask.id_server, StatusCode::FORBIDDEN)?;
+        let server = self.may_invite_third_party(&ask, self.policy_of(room_id)?)?;
         // Nobody is written to for an invite that the room would not let in.
         self.try_third_party(sender, room_id)?;
         if let Some(user) = look_up(&server, &ask).await? {
@@ -132,6 +132,10 @@ impl Memberships {
         target: &UserId,
         proof: CanonicalJsonObject,
     ) -> Result<(), Error> {
+        let overlay = self.policy_of(room_id)?;
+        if overlay {
+            return Err(Error::forbidden("that room stays in the overlay: nobody is invited into it by address"));
+        }
         let token = proof.get("token").and_then(CanonicalJsonValue::as_str).unwrap_or_default().to_owned();
         let invite: Option<CanonicalJsonObject> = {
             let snapshot = self.core.snapshot()?;
@@ -145,8 +149,28 @@ impl Memberships {
         let third_party: CanonicalJsonObject =
             [("display_name".to_owned(), name), ("signed".to_owned(), CanonicalJsonValue::Object(proof))].into();
         let extra = [("third_party_invite".to_owned(), CanonicalJsonValue::Object(third_party))].into();
-        self.check_reachable(target, self.policy_of(room_id)?).await?;
+        self.check_reachable(target, overlay).await?;
         self.rooms.change_membership(sender, room_id, target, Action::Invite, extra).await
+    }
+
+    /// The identity server through which somebody may be invited into a room of this policy. Overlay rooms have none
+    /// (overlay.md section 5): it would learn who is in them.
+    fn may_invite_third_party(&self, ask: &ThirdParty, overlay: bool) -> Result<IdentityServer, Error> {
+        let server = IdentityServer::named(&self.core, &ask.id_server, StatusCode::FORBIDDEN)?;
+        if overlay {
+            let message =
+                "no identity server is told of this room, which stays in the overlay: invite users by their Matrix ids";
+            return Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message));
+        }
+        Ok(server)
+    }
+
+    /// As [`Memberships::invite_third_party`], for a room that is about to be made.
+    ///
+    /// # Errors
+    /// 403 where no such invite could be sent.
+    pub fn check_third_party(&self, ask: &ThirdParty, overlay: bool) -> Result<(), Error> {
+        self.may_invite_third_party(ask, overlay).map(drop)
     }
 
     /// That the room would take a third-party invite of this sender.

@@ -115,11 +115,6 @@ impl Rooms {
         alias: Option<OwnedRoomAliasId>,
         request: Request,
     ) -> Result<(NewRoom, bool), Error> {
-        if !request.invite_3pid.is_empty() {
-            let kind = ErrorKind::ThreepidDenied;
-            let message = "no identity server is configured: invite users by their Matrix ids";
-            return Err(Error::matrix(StatusCode::FORBIDDEN, kind, message));
-        }
         let mut creation_content = object_of(request.creation_content.as_ref())?;
         let overlay = self.room_policy(version, &mut creation_content)?;
         let default_preset = match request.visibility {
