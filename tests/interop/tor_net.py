@@ -4,7 +4,7 @@ import json, os, re, shutil, socket, struct, subprocess, sys, time, urllib.reque
 from millpond_node import Failed, free_port, until
 
 TORNET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tornet.py")
-STABLE = 4
+STABLE = 5  # of which an entry is none, and an onion service needs four more for its second hops (vanguards)
 BRIDGE_PORT, OBFS4_PORT = 15000, 16000
 NOT_FOUND = 0xF0     # C tor's word for a service without a descriptor
 ASKS_FOR_KEY = 0xF4  # C tor's word for a service that shows itself to those with a key only
