@@ -1,7 +1,10 @@
 //! Closing gaps: what a parked PDU misses is asked for, first as events, then, where that does not connect, as the state
 //! before the PDU. The answers enter by the same door as everything else.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use millpond_matrix::{
     CheckedPdu, Pdu, Verdict,
@@ -17,7 +20,7 @@ use millpond_store::{
     tables,
 };
 use ruma::{
-    EventId, OwnedServerName, RoomId, ServerName, UInt,
+    EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UInt,
     api::federation::{
         authorization::get_event_authorization,
         event::{get_missing_events, get_room_state},
@@ -42,6 +45,12 @@ pub(crate) const MAX_STATE: usize = 50_000;
 const MAX_CLASSIC: usize = 4;
 /// Outliers written in one commit.
 pub(crate) const OUTLIER_SLICE: usize = 128;
+
+/// What an event refers to.
+#[derive(Default, serde::Deserialize)]
+struct Earlier {
+    prev_events: Vec<OwnedEventId>,
+}
 
 impl Inbox {
     /// The origin, then other members: those with a link, and in a classic room some of those that are reached by the
@@ -76,6 +85,7 @@ impl Inbox {
         (short, room): (RoomShort, &Room),
         from: &ServerName,
         event_id: &EventId,
+        missing: &[OwnedEventId],
     ) -> Result<Option<bool>, Error> {
         // Over mailboxes the question must be the same when its answer is read, and ours ends may be others by then.
         let earliest = if self.peers.asks_by_mail(from) {
@@ -99,29 +109,43 @@ impl Inbox {
         };
         answer.events.truncate(MAX_PDUS);
         let Ok(rules) = rules(&room.version) else { return Ok(Some(false)) };
-        let fresh = self.unknown(room, rules, answer.events)?;
+        let fresh = self.unknown(room, rules, missing, answer.events)?;
         self.stage(from, &fresh).await?;
         Ok(Some(!fresh.is_empty()))
     }
 
-    /// Those of the events that are of this room and neither stored nor parked.
+    /// Those of the events that are of this room, neither stored nor parked, and lead from `ends` back to what is here. What
+    /// lies beyond that is history, and no news: it is fetched for who scrolls there.
     pub(super) fn unknown(
         &self,
         room: &Room,
         rules: &RoomRules,
+        ends: &[OwnedEventId],
         events: Vec<Box<RawValue>>,
     ) -> Result<Vec<Box<RawValue>>, Error> {
         let snapshot = self.core.snapshot()?;
         let view = snapshot.view();
-        let mut fresh = Vec::new();
+        let (mut order, mut given) = (Vec::new(), HashMap::new());
         for event in events {
             let Ok(raw) = RawPdu::parse(event.get()) else { continue };
             let Ok(id) = raw.event_id(rules) else { continue };
             let stored = rows::event_by_id(view, &id)?.is_some_and(|(_, row)| row.meta.state_after.is_some());
-            let parked = view.contains(tables::PARKED, (&*room.room_id, &*id))?;
-            if raw.room_id() == Some(&*room.room_id) && !stored && !parked {
-                fresh.push(event);
+            if raw.room_id() == Some(&*room.room_id) && !stored {
+                order.push(id.clone());
+                given.insert(id, event);
             }
+        }
+        let mut led_to = HashSet::new();
+        let mut next = ends.to_vec();
+        while let Some(id) = next.pop() {
+            let Some(event) = given.get(&id).filter(|_| led_to.insert(id)) else { continue };
+            let earlier: Earlier = serde_json::from_str(event.get()).unwrap_or_default();
+            next.extend(earlier.prev_events);
+        }
+        let mut fresh = Vec::new();
+        for id in order {
+            let wanted = led_to.contains(&id) && !view.contains(tables::PARKED, (&*room.room_id, &*id))?;
+            fresh.extend(given.remove(&id).filter(|_| wanted));
         }
         Ok(fresh)
     }

@@ -117,7 +117,7 @@ impl Inbox {
             answer.pdus.truncate(MAX_PDUS);
             // The latest come first; they are judged in the order in which they are staged.
             answer.pdus.reverse();
-            let fresh = self.unknown(&room, rules, answer.pdus)?;
+            let fresh = self.unknown(&room, rules, &ids, answer.pdus)?;
             if !fresh.is_empty() {
                 return self.stage(&server, &fresh).await;
             }

@@ -165,7 +165,11 @@ impl Inbox {
                 return Ok(());
             }
             let walks = walk && !gap.missing.prev_events.is_empty();
-            let walked = if walks { self.walk(room, &server, &gap.event_id).await? } else { Some(false) };
+            let walked = if walks {
+                self.walk(room, &server, &gap.event_id, &gap.missing.prev_events).await?
+            } else {
+                Some(false)
+            };
             match walked {
                 Some(true) => return Ok(()),
                 Some(false) if self.bridge(room, &server, &gap.event_id).await? => return Ok(()),

@@ -145,3 +145,32 @@ async fn history_from_before_the_join_is_fetched_while_scrolling_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_gets_what_was_said_and_nothing_from_before_the_join() {
+    let net = Net::default();
+    let Together { a, b, alice, bob, room } = together(&net).await;
+    b.say(&bob, &room, "here").await;
+    a.until_read(&alice, &room, "here").await;
+    let since = b.ok(b.get(&bob, "/_matrix/client/v3/sync")).await["next_batch"].as_str().unwrap().to_owned();
+    // What the other end of the room is shows when the nodes meet; nothing else is sent.
+    believe(&a, &b, false).await;
+    let asleep = b.sleep().await;
+    for n in 0..5 {
+        a.say(&alice, &room, &format!("meanwhile {n}")).await;
+    }
+    let b = net.wake(asleep).await;
+    let path = format!("/_matrix/client/v3/sync?since={since}&timeout=0");
+    until("all of it is synced", async || b.ok(b.get(&bob, &path)).await.to_string().contains("meanwhile 4")).await;
+    // What was parked with it would come a little later.
+    until("nothing waits", async || {
+        let snapshot = b.node.core.snapshot().unwrap();
+        !snapshot.view().any(tables::PARKED, ()).unwrap()
+    })
+    .await;
+    let timeline = b.ok(b.get(&bob, &path)).await["rooms"]["join"][&room]["timeline"].clone();
+    let came: Vec<_> =
+        timeline["events"].as_array().unwrap().iter().map(|event| event["content"].to_string()).collect();
+    assert_eq!(timeline["limited"], false, "{timeline:#}");
+    assert_eq!(came.len(), 5, "{came:?}");
+}
