@@ -9,19 +9,19 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Direct, MailMode, Pattern, Registration, RoomId, Support, Turn},
+    config::{Config, Pattern},
     egress::Network,
-    history::retention,
-    media::Keep,
 };
-use millpond_overlay::transport::Address;
 use serde::Deserialize;
 
 mod classic;
+mod node;
 mod tor;
+mod values;
 
 pub(crate) use classic::Doors;
 pub(crate) use tor::TorFlags;
+use values::{blocked, blocked_in_file, bytes, listen_in_file, network, networks_in_file, socket_address};
 
 /// What can be set. All optional, because each may come from elsewhere.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -250,70 +250,17 @@ impl Settings {
             }
         };
         let set = self.or(file);
-        let data_dir = set.data_dir.clone().unwrap_or(data_dir);
-        let listen = set.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8008)));
-        let mut node = Config::new(data_dir);
-        node.registration = match set.registration.unwrap_or(Who::Token) {
-            Who::Token => Registration::Token,
-            Who::Open => Registration::Open,
-            Who::Closed => Registration::Closed,
-        };
-        node.registration_token = set.registration_token.clone().unwrap_or_default();
-        node.rate_limits = set.rate_limits.unwrap_or(true);
-        if let Some(mib) = set.max_upload_mib {
-            node.max_upload_bytes = bytes("max-upload-mib", mib)?;
-        }
-        if let Some(mib) = set.cache_mib {
-            node.store_cache_bytes = usize::try_from(bytes("cache-mib", mib)?).context("cache-mib")?;
-        }
-        node.direct = Direct {
-            port: set.direct_port,
-            addresses: set.direct_addresses.clone().unwrap_or_default(),
-            visible_nearby: set.visible_nearby.unwrap_or(false),
-            relays: set.direct_relays.clone().unwrap_or_default(),
-            peer_key: None,
-        };
-        node.tor = set.tor.decide()?;
-        let days = |days: u32| u64::from(days) * 86_400_000;
-        node.retention = retention::Settings {
-            by_room: set.room_retention.unwrap_or(true),
-            default_ms: set.retention_days.map(days),
-            min_ms: set.retention_min_days.map_or(0, days),
-        };
-        node.url_previews = set.url_previews.unwrap_or(false);
-        node.strip_metadata = set.strip_metadata.unwrap_or(false);
-        node.keep_remote_media = Keep {
-            age_ms: set.remote_media_days.map(days),
-            bytes: set.remote_media_mib.map(|mib| bytes("remote-media-mib", mib)).transpose()?,
-        };
-        node.mail_mode = match set.mode.unwrap_or(Pace::Instant) {
-            Pace::Instant => MailMode::Instant,
-            Pace::Paced => MailMode::Paced { mains: true },
-        };
-        node.tor.sparing = node.mail_mode != MailMode::Instant;
-        node.accept_mailboxes = set.accept_mailboxes;
-        node.egress.allow = set.allow_networks.clone().unwrap_or_default();
-        node.egress.roots = set.trust_certificates.clone().unwrap_or_default();
-        for relay in &node.direct.relays {
-            Address::parse(relay).with_context(|| format!("direct-relays = {relay:?}"))?;
-        }
         let (names, classic) = set.classic()?;
+        let mut node = set.node(set.data_dir.clone().unwrap_or(data_dir))?;
         node.classic = names;
-        node.blocked = set.block.iter().flatten().cloned().collect();
-        node.policy_lists = set.policy_lists()?;
-        node.policy_server = set.policy_server.unwrap_or(false);
-        node.turn = set.turn()?;
-        node.livekit = set.livekit()?;
-        let public_url = set.public_url()?;
-        node.support = set.support()?;
-        node.identity_server = set.identity_server()?;
-        node.identity_token = set.identity_token.clone();
-        node.single_sign_on = set.single_sign_on.unwrap_or(false);
-        node.registration_shared_secret = set.registration_shared_secret.clone();
-        node.allowed_hosts = set.hosts.unwrap_or_default();
-        let log = set.log.unwrap_or_else(|| "info".to_owned());
-        let host_mailboxes = set.host_mailboxes.unwrap_or(false);
-        Ok(Decided { node, public_url, listen, classic, log, host_mailboxes })
+        Ok(Decided {
+            node,
+            public_url: set.public_url()?,
+            listen: set.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8008))),
+            classic,
+            log: set.log.unwrap_or_else(|| "info".to_owned()),
+            host_mailboxes: set.host_mailboxes.unwrap_or(false),
+        })
     }
 
     /// These settings, and those of `other` where these say nothing.
@@ -379,113 +326,6 @@ impl Settings {
             config
         )
     }
-
-    fn identity_server(&self) -> anyhow::Result<Option<String>> {
-        let Some(url) = self.identity_server.clone() else { return Ok(None) };
-        // One on this machine needs no TLS; it is asked only if `allow-networks` has this machine.
-        let here = url.strip_prefix("http://").is_some_and(|host| host.starts_with("127.0.0.1:"));
-        anyhow::ensure!(here || url.starts_with("https://"), "identity-server = {url:?}: allowed is https://host");
-        Ok(Some(url))
-    }
-
-    fn policy_lists(&self) -> anyhow::Result<Vec<RoomId>> {
-        let room = |text: &String| {
-            RoomId::try_from(text.as_str())
-                .with_context(|| format!("policy-lists = {text:?}: allowed is a room id, like !id"))
-        };
-        self.policy_lists.iter().flatten().map(room).collect()
-    }
-
-    fn support(&self) -> anyhow::Result<Support> {
-        let user = self.support_matrix_id.as_deref().map(|user| {
-            let parsed = user.try_into();
-            parsed.map_err(|e| {
-                anyhow::anyhow!("support-matrix-id = {user:?}: allowed is a user id like @alice:host ({e})")
-            })
-        });
-        let (page, email) = (self.support_page.clone(), self.support_email.clone());
-        Ok(Support { page, email, matrix_id: user.transpose()? })
-    }
-
-    /// Where clients reach the node from outside: its host is answered under, and its URL is what they are told.
-    fn public_url(&self) -> anyhow::Result<Option<String>> {
-        let Some(url) = self.public_url.clone() else { return Ok(None) };
-        let parsed = url.parse::<http::Uri>().ok();
-        let fits = parsed.is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.query().is_none()
-        });
-        anyhow::ensure!(fits, "public-url = {url:?}: allowed is a URL like https://matrix.example.org");
-        Ok(Some(url.trim_end_matches('/').to_owned()))
-    }
-
-    fn livekit(&self) -> anyhow::Result<Vec<String>> {
-        let urls = self.livekit.clone().unwrap_or_default();
-        for url in &urls {
-            anyhow::ensure!(url.starts_with("https://"), "livekit = {url:?}: allowed is https://host/path");
-        }
-        Ok(urls)
-    }
-
-    fn turn(&self) -> anyhow::Result<Option<Turn>> {
-        match (self.turn_uris.clone().filter(|uris| !uris.is_empty()), self.turn_secret.clone()) {
-            (None, None) => Ok(None),
-            (Some(uris), Some(secret)) => {
-                let ttl_secs = self.turn_ttl.unwrap_or(86_400);
-                anyhow::ensure!(
-                    (60..=MONTH_SECS).contains(&ttl_secs),
-                    "turn-ttl = {ttl_secs}: allowed are 60 to {MONTH_SECS} (seconds)"
-                );
-                Ok(Some(Turn { uris, secret, ttl_secs }))
-            }
-            (Some(_), None) => {
-                anyhow::bail!("turn-uris needs turn-secret beside it: the secret shared with that server")
-            }
-            (None, Some(_)) => {
-                anyhow::bail!("turn-secret needs turn-uris beside it, e.g. [\"turn:turn.example:3478\"]")
-            }
-        }
-    }
-}
-
-/// Mebibytes in bytes, in a range where nothing overflows and no limit means "nothing at all".
-fn bytes(key: &str, mib: u64) -> anyhow::Result<u64> {
-    anyhow::ensure!((1..=MAX_MIB).contains(&mib), "{key} = {mib}: allowed are 1 to {MAX_MIB} (MiB)");
-    Ok(mib << 20)
-}
-
-/// Thirty days: a credential that lives longer is no time-limited one.
-const MONTH_SECS: u64 = 30 * 86_400;
-
-/// One tebibyte, more than a node on a device has.
-const MAX_MIB: u64 = 1 << 20;
-
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "allowed is an IP address with a port, like 127.0.0.1:8008 or [::1]:8008".to_owned())
-}
-
-fn blocked(text: &str) -> Result<Pattern, String> {
-    text.parse()
-}
-
-fn blocked_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Pattern>>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| blocked(text)).collect();
-    parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("block: {wrong}")))
-}
-
-fn network(text: &str) -> Result<Network, String> {
-    text.parse()
-}
-
-fn networks_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Network>>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| network(text)).collect();
-    parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("allow-networks: {wrong}")))
-}
-
-fn listen_in_file<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    socket_address(&text).map(Some).map_err(|allowed| serde::de::Error::custom(format!("listen = {text:?}: {allowed}")))
 }
 
 fn read(path: &Path) -> anyhow::Result<Settings> {
@@ -515,6 +355,8 @@ pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use millpond_node::config::Registration;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
