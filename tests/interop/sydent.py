@@ -201,8 +201,12 @@ def run(folder):
 
         print("she is not found by it before she publishes it, and then she is")
         bobs = token_of(folder, bob["user_id"])
-        room = node("POST", "/createRoom", {}, bob["access_token"])["room_id"]
         invite = {"id_server": host, "id_access_token": bobs, "medium": "email", "address": address}
+        # An identity server is told of no overlay room; of version 11 is a room that stays on this node.
+        overlay = node("POST", "/createRoom", {}, bob["access_token"])["room_id"]
+        refused = node("POST", f"/rooms/{urllib.parse.quote(overlay)}/invite", invite, bob["access_token"], expect=403)
+        assert refused["errcode"] == "M_THREEPID_DENIED", refused
+        room = node("POST", "/createRoom", {"room_version": "11"}, bob["access_token"])["room_id"]
         path = f"/rooms/{urllib.parse.quote(room)}"
         hers = token_of(folder, user)
         ask = {"client_secret": "third", "email": address, "send_attempt": 1, "id_server": host, "id_access_token": hers}
