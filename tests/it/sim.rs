@@ -112,3 +112,13 @@ fn old_stamps_that_a_lying_host_takes_do_not_put_a_link_to_sleep() {
         holds(Plan::of_seed(seed, 6, 3));
     }
 }
+
+#[test]
+fn a_member_who_comes_back_after_sixty_days_with_nothing_to_say_gets_what_is_owed_to_him() {
+    holds(Plan::of_seed(20_049, 20, 3));
+}
+
+#[test]
+fn a_branch_that_nobody_but_two_has_accepted_stays_open_for_these_two() {
+    holds(Plan::of_seed(20_059, 20, 3));
+}

@@ -46,6 +46,7 @@ use crate::{
 };
 
 mod ack;
+mod back;
 mod begin;
 mod commit;
 mod error;
@@ -91,6 +92,8 @@ pub struct Session {
     early: Vec<Arrived>,
     /// The last slot could do nothing about what is due: until something happens, another is of no use.
     rest: Option<Rest>,
+    /// The node was off or asleep, and nothing happened here since.
+    woken: bool,
 }
 
 /// What was due at `since` is not looked at before `until`.
@@ -311,6 +314,7 @@ impl Session {
     /// Feeds one event.
     pub fn handle(&mut self, ctx: &Context<'_>, event: InEvent, rng: &mut impl CryptoRng) -> Vec<OutEvent> {
         let mut out = Out::default();
+        self.note_back(ctx.now);
         self.note_awake(ctx.now);
         if !matches!(event, InEvent::Offer(_)) {
             self.rest = None;

@@ -201,6 +201,11 @@ impl Mail {
         self.probes.values_mut().for_each(|probe| probe.now(now));
     }
 
+    /// The device slept until now: peers that gave us up meanwhile are to hear of us.
+    pub(super) fn woken(&mut self) {
+        self.sessions.values_mut().for_each(|carried| carried.session.woken());
+    }
+
     /// Ends the connections to hosts.
     pub(super) async fn stop(&self) {
         if let Some(hosts) = &self.hosts {

@@ -27,6 +27,7 @@ impl Driver {
         if let Some(tor) = self.routes.tor() {
             tor.set_dormant(false);
         }
+        self.mail.woken();
         self.everything_due().await;
     }
 

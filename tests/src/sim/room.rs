@@ -234,7 +234,21 @@ impl Room {
         before
     }
 
-    /// What must be the same on every node.
+    /// Ends of the other copy that this one has and does not take for ends, although neither has soft-failed what makes the difference:
+    /// the event itself here, or there what follows it here. What is soft-failed is no end and ends nothing, until something follows it
+    /// that is not.
+    #[must_use]
+    pub fn unexplained_ends(&self, other: &Self) -> usize {
+        let fails = |room: &Self, id: &EventId| room.events.get(id).is_some_and(|pdu| pdu.flags().soft_failed);
+        let followed_here = |id: &OwnedEventId| {
+            let mut accepted = self.events.values().filter(|pdu| !pdu.flags().rejected && !pdu.flags().soft_failed);
+            accepted.any(|pdu| pdu.prev_events().contains(id) && fails(other, pdu.event_id()))
+        };
+        let ends = other.extremities.difference(&self.extremities);
+        ends.filter(|id| !fails(self, id) && !followed_here(id)).count()
+    }
+
+    /// What must be the same on every node, its ends where the difference is not explained by soft failures.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let current = self.current.map(|group| self.states[at(group)].clone()).unwrap_or_default();

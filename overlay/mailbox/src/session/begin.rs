@@ -57,7 +57,9 @@ impl Session {
         if state.ack_unsure {
             state.ack_due = Some(UnixMillis(0));
         }
-        Ok(Self::with_state(state))
+        let mut session = Self::with_state(state);
+        session.woken();
+        Ok(session)
     }
 
     /// The answerer of a box: its answer and confirmation are frame 0, under the offerer's intro stamps.
@@ -83,7 +85,7 @@ impl Session {
 
     pub(super) fn with_state(state: State) -> Self {
         let (air, fresh, failing, acks) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { state, queue: Queue::default(), air, fresh, failing, acks, early: Vec::new(), rest: None }
+        Self { state, queue: Queue::default(), air, fresh, failing, acks, early: Vec::new(), rest: None, woken: false }
     }
 
     fn of(detached: Detached, me: &NodeName, stamps: Vec<Grant>, now: UnixMillis) -> Self {

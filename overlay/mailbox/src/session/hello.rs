@@ -167,11 +167,12 @@ impl Session {
     }
 
     /// Both sides are without stamps, and there is something to say. What the other side used counts only when it arrives; if all
-    /// that is lost too, silence has to do for it. Who never had any is not stuck: a stream will bring them.
+    /// that is lost too, silence has to do for it. To be here again after weeks is something to say. Who never had any is not stuck: a stream will bring them.
     fn is_stuck(&self, now: UnixMillis) -> bool {
         let wallet = &self.state.wallet;
         let empty = wallet.had_any() && wallet.is_empty(now);
         let waiting = !self.queue.is_empty() || !self.state.flights.is_empty() || self.state.ack_due.is_some();
+        let waiting = waiting || self.is_back(now);
         let silent = self.state.last_heard.is_none_or(|heard| now >= heard.after(SILENT));
         let spent = self.state.grants.is_spent() || silent;
         self.is_certain() && !self.state.hello.told && empty && waiting && spent

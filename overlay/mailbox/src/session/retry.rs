@@ -29,7 +29,9 @@ impl Session {
         due.extend(self.state.ack_due);
         due.extend(self.hello_due(now));
         due.extend(self.sleepy_at());
-        if self.state.live.is_some() && (self.can_seal(now) || self.grants_due(now, mailboxes)) {
+        if self.state.live.is_some()
+            && (self.can_seal(now) || self.grants_due(now, mailboxes) || self.can_say_back(now))
+        {
             due.push(now);
         }
         // What waits may go when a mailbox that refused is tried again.

@@ -144,6 +144,7 @@ impl Session {
         let index = self.state.flights.len() - 1;
         self.add_copy(ctx, index, stamp, row, out, rng);
         self.state.last_sent = Some(ctx.now);
+        self.state.back = false;
         if kind == FlightKind::Frame {
             // They stand in the frame, which is sent until it arrives.
             self.state.ack_due = None;

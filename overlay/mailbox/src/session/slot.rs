@@ -42,8 +42,9 @@ impl Session {
         if self.state.next_flight != before {
             return;
         }
-        // 5. Stamps for a peer who has few, else acknowledgements alone.
-        if self.grants_due(ctx.now, ctx.mailboxes) && self.state.grants.has_pending() && self.seal_void(ctx, out, rng) {
+        // 5. Stamps for a peer who has few or has not heard us for weeks, else acknowledgements alone.
+        let stamps = self.grants_due(ctx.now, ctx.mailboxes) && self.state.grants.has_pending();
+        if (stamps || self.is_back(ctx.now)) && self.seal_void(ctx, out, rng) {
             return;
         }
         if self.state.ack_due.is_some_and(|due| ctx.now >= due) {

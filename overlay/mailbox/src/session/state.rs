@@ -50,6 +50,9 @@ pub(super) struct State {
     /// When anything last happened here: silence counts from when we are there to hear it.
     #[serde(default)]
     pub(super) awake: Option<UnixMillis>,
+    /// We were away for weeks, and no frame has gone since that tells the peer that we are here.
+    #[serde(default)]
+    pub(super) back: bool,
 }
 
 /// The line before a HELLO: it only receives.
@@ -92,6 +95,7 @@ impl State {
             revoked: false,
             ack_unsure: false,
             awake: None,
+            back: false,
         }
     }
 

@@ -326,6 +326,67 @@ fn whoever_comes_back_after_sixty_days_with_something_unacknowledged_does_not_fa
     assert_eq!(has(&world, BOB, "to bob, long ago"), 1);
 }
 
+/// Everything but the recovery mailboxes of a side has closed; it has others.
+fn move_mailboxes(world: &mut World, side: usize) {
+    for mailbox in world.sides[side].mailboxes.iter().filter(|mailbox| !mailbox.own.recovery) {
+        world.hosts.iter_mut().for_each(|host| drop(host.boxes.remove(&mailbox.own.id)));
+    }
+    world.sides[side].mailboxes.retain(|mailbox| mailbox.own.recovery);
+    for host in 0..2 {
+        world.sides[side].open_mailbox(&mut world.hosts[host], false);
+    }
+}
+
+#[test]
+fn whoever_comes_back_after_sixty_days_with_nothing_to_say_wakes_the_links_of_his_contacts() {
+    let mut world = World::new(88);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    world.sides[BOB].awake = false;
+    world.sides[ALICE].offer(item("while you were away"));
+    world.run(60 * DAY_MS);
+    assert!(world.sides[ALICE].session.is_dormant());
+    move_mailboxes(&mut world, ALICE);
+    move_mailboxes(&mut world, BOB);
+    world.sides[BOB].restart();
+    world.sides[BOB].awake = true;
+    world.run(4 * DAY_MS);
+    assert_eq!(has(&world, BOB, "while you were away"), 1);
+    assert!(world.sides.iter().all(|side| side.saw(Notice::Restored)), "by a HELLO: there were no stamps left");
+}
+
+#[test]
+fn whoever_comes_back_after_thirty_days_with_stamps_that_are_good_needs_no_hello_to_be_heard() {
+    let mut world = World::new(89);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    world.sides[BOB].awake = false;
+    // A host swallows it, again and again.
+    world.hosts.iter_mut().for_each(|host| host.lies = true);
+    world.sides[ALICE].offer(item("swallowed"));
+    world.run(31 * DAY_MS);
+    world.hosts.iter_mut().for_each(|host| host.lies = false);
+    assert!(world.sides[ALICE].session.is_dormant());
+    // The device slept; the program did not end.
+    world.sides[BOB].session.woken();
+    world.sides[BOB].awake = true;
+    world.run(4 * DAY_MS);
+    assert_eq!(has(&world, BOB, "swallowed"), 1);
+    assert!(!world.sides.iter().any(|side| side.saw(Notice::Restored)));
+}
+
+#[test]
+fn a_start_after_a_few_days_is_no_return_and_sends_nothing() {
+    let mut world = World::new(90);
+    world.sides[ALICE].offer(item("before"));
+    world.run(DAY_MS);
+    world.advance(20 * DAY_MS);
+    for side in &mut world.sides {
+        side.restart();
+        assert_eq!(side.session.wants_slot(world.now, &side.own()), None);
+    }
+}
+
 #[test]
 fn a_hello_that_hosts_refused_falsely_goes_again_the_next_days() {
     let mut world = World::new(84);
