@@ -8,22 +8,19 @@ use crate::stamp::Serial;
 #[derive(Clone, PartialEq, Eq)]
 pub struct SerialSet {
     bits: Box<[u8; BYTES]>,
-    len: u32,
 }
 
 impl SerialSet {
     /// An empty set.
     #[must_use]
     pub fn new() -> Self {
-        Self { bits: Box::new([0; BYTES]), len: 0 }
+        Self { bits: Box::new([0; BYTES]) }
     }
 
     /// Reads the 8,192 bytes that `as_bytes` gave. `None`: another length.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bits: Box<[u8; BYTES]> = Box::new(bytes.try_into().ok()?);
-        let len = bits.iter().map(|byte| byte.count_ones()).sum();
-        Some(Self { bits, len })
+        Some(Self { bits: Box::new(bytes.try_into().ok()?) })
     }
 
     /// The set as 8,192 bytes.
@@ -44,20 +41,19 @@ impl SerialSet {
         let (byte, bit) = place(serial);
         let fresh = self.bits[byte] & bit == 0;
         self.bits[byte] |= bit;
-        self.len += u32::from(fresh);
         fresh
     }
 
-    /// How many are in it.
+    /// How many are in it, counted anew: a counter beside the bits was lost by the optimiser of rustc 1.95 where this is inlined.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.len
+        self.bits.iter().map(|byte| byte.count_ones()).sum()
     }
 
     /// Whether none is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.bits.iter().all(|byte| *byte == 0)
     }
 }
 
@@ -69,7 +65,7 @@ impl Default for SerialSet {
 
 impl std::fmt::Debug for SerialSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SerialSet({})", self.len)
+        write!(f, "SerialSet({})", self.len())
     }
 }
 
