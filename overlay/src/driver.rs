@@ -1,6 +1,7 @@
 //! The one task that owns all links: takes commands, incoming streams and finished work in turn, feeds the pure machines of `millpond_mailbox`, and
 //! makes what they return durable before it leaves. It never waits for a peer or the node, only for the link store and, once, for its own ports.
 
+mod command;
 mod contact;
 mod discovery;
 mod held;
@@ -16,35 +17,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use millpond_mailbox::contact_link::ContactLink;
 use millpond_mailbox::discovery::DiscoveryKey;
-use millpond_mailbox::host_key::HostKey;
-use millpond_mailbox::host_link::HostLink;
-use millpond_mailbox::introduction::Introduction;
 use millpond_mailbox::key_document::KeyDocument;
 use millpond_mailbox::link::StreamOwner;
-use millpond_mailbox::message::Message;
 use millpond_mailbox::name::NodeName;
 use millpond_mailbox::schedule::Mode;
 use millpond_mailbox::secrets::{LinkId, S0};
-use millpond_mailbox::session::Offered;
-use millpond_mailbox::stamp::MailboxId;
 use millpond_mailbox::stream::HintTable;
-use millpond_mailbox::token::Grant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::error::{Error, RouteError};
-use crate::event::{Arrival, Event, LinkInfo, LodgingInfo, MailboxInfo};
+use crate::error::Error;
+use crate::event::{Arrival, Event, LinkInfo};
 use crate::gate::{Gate, Hourly};
-use crate::hello::{Hello, RunId};
+use crate::hello::RunId;
 use crate::hosts::Hosts;
 use crate::http::body::Budget;
-use crate::http::client::Channel;
 use crate::limits::Limits;
 use crate::me::Me;
 use crate::relay::Relay;
@@ -53,158 +44,13 @@ use crate::store::LinkStore;
 use crate::tasks::Tasks;
 use crate::transport::tor::is_onion;
 use crate::transport::{Address, Incoming, Transport, TransportError};
+pub(crate) use command::{Command, Lease, Waiter};
 use held::Held;
 pub(crate) use held::StreamId;
 pub use intro::OpenedIntro;
 pub use mail::backed_up;
 pub(crate) use mail::rows::is_onion as mailbox_is_onion;
 use mail::{Mail, MailDone};
-
-/// What handles and our own tasks ask of the driver.
-pub(crate) enum Command {
-    /// A stream to send requests on.
-    Lease {
-        to: NodeName,
-        reply: Waiter,
-    },
-    /// A stream turned out to be closed.
-    Broken {
-        to: NodeName,
-        stream: StreamId,
-    },
-    Listen {
-        reply: oneshot::Sender<Result<Vec<Address>, Error>>,
-    },
-    ListenAgain {
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Addresses {
-        reply: oneshot::Sender<Result<Vec<Address>, Error>>,
-    },
-    /// Tor works again.
-    WayBack,
-    /// The device goes to sleep.
-    Suspend {
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    /// It is awake.
-    Resume {
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Offer {
-        reply: oneshot::Sender<Result<ContactLink, Error>>,
-    },
-    Accept {
-        link: ContactLink,
-        reply: oneshot::Sender<Result<LinkId, Error>>,
-    },
-    Confirm {
-        peer: NodeName,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Remove {
-        peer: NodeName,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Forget {
-        id: LinkId,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Introduce {
-        to: KeyDocument,
-        room_id: String,
-        reply: oneshot::Sender<Result<Introduction, Error>>,
-    },
-    OpenIntro {
-        intro: Introduction,
-        reply: oneshot::Sender<Result<OpenedIntro, Error>>,
-    },
-    TakeIntro {
-        carrier: NodeName,
-        opened: OpenedIntro,
-        reply: oneshot::Sender<Result<Vec<Introduction>, Error>>,
-    },
-    SetKeyDocument {
-        document: KeyDocument,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    KeyDocument {
-        peer: NodeName,
-        reply: oneshot::Sender<Result<KeyDocument, Error>>,
-    },
-    /// Items for a peer's mailboxes.
-    Post {
-        to: NodeName,
-        items: Vec<Offered>,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    AddMailbox {
-        link: HostLink,
-        leave: Grant,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    Mailboxes {
-        reply: oneshot::Sender<Result<Vec<MailboxInfo>, Error>>,
-    },
-    /// The hosts that contacts have shown.
-    Lodgings {
-        reply: oneshot::Sender<Result<Vec<LodgingInfo>, Error>>,
-    },
-    /// A mailbox at the host of a contact.
-    Lodge {
-        with: NodeName,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    LeaveHost {
-        host: HostKey,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    /// Somebody new is on the local network.
-    Nearby,
-    /// A host says that something has come.
-    Announced {
-        mailbox: MailboxId,
-    },
-    /// A peer has posted stamps on a stream.
-    Stamps {
-        link: LinkId,
-        body: Bytes,
-        reply: oneshot::Sender<bool>,
-    },
-    /// A contact has shown its mailbox host on a stream.
-    HostShown {
-        link: LinkId,
-        body: Bytes,
-        reply: oneshot::Sender<bool>,
-    },
-    /// A peer said hello on a stream that he opened.
-    Hello {
-        link: LinkId,
-        stream: StreamId,
-        hello: Hello,
-        reply: oneshot::Sender<Hello>,
-    },
-    /// A message of first contact came in.
-    Contact {
-        link: LinkId,
-        stream: StreamId,
-        message: Message,
-    },
-    /// A stream's task has ended.
-    StreamEnded {
-        link: LinkId,
-        stream: StreamId,
-    },
-}
-
-/// Somebody who waits for a stream.
-pub(crate) type Waiter = oneshot::Sender<Result<Lease, RouteError>>;
-
-/// A stream to send requests on.
-pub(crate) struct Lease {
-    pub(crate) channel: Channel,
-    pub(crate) stream: StreamId,
-}
 
 /// What a finished task brings back.
 enum Done {

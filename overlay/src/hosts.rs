@@ -76,6 +76,7 @@ impl Hosts {
         let Ok(deposit) = Deposit::parse(&Bytes::from(bytes)) else { return Outcome::Refused };
         // A connection that was open may turn out to be dead; what was asked on it may be asked again.
         for _ in 0..2 {
+            let begin = Instant::now();
             let (depositor, fresh) = match self.depositor(&at).await {
                 Ok(depositor) => depositor,
                 Err(error) => {
@@ -90,7 +91,10 @@ impl Hosts {
                 false => timeout(quiet(&deposit), put).await.unwrap_or(Err(HostError::Timeout)),
             };
             match put {
-                Ok(()) => return Outcome::Stored,
+                Ok(()) => {
+                    tracing::debug!(micros = begin.elapsed().as_micros(), fresh, "a deposit is on a host's disk");
+                    return Outcome::Stored;
+                }
                 Err(HostError::Full) => return Outcome::Full,
                 Err(HostError::Refused | HostError::Malformed { .. }) => return Outcome::Refused,
                 Err(error) => {

@@ -40,7 +40,7 @@ def memory(node):
 
 def people(run, relay):
     """Alice and Bob with a room, each at a node with a mailbox at the onion host."""
-    one, two = run.node("one"), run.node("two")
+    one, two = run.node("one", "--log", "info,millpond_overlay::hosts=debug"), run.node("two")
     _, alice = one.register("alice", PASSWORD)
     bob_id, bob = two.register("bob", PASSWORD)
     say("memory before Tor", memory(one))
@@ -67,6 +67,15 @@ def deposits(one, two, alice, bob, room):
     say("first message after a start, read at the other end", f"{send(one, two, alice, bob, room, 'after the start'):.2f} s")
     times = [send(one, two, alice, bob, room, f"message {n}") for n in range(MESSAGES)]
     say("a message by mailbox on open circuits, read at the other end", f"p50 {statistics.median(times) * 1000:.0f} ms, p95 {percentile(times, 0.95) * 1000:.0f} ms")
+    for what, fresh in (("on an open circuit", "false"), ("with the circuit that was made for it", "true")):
+        times = stored(one, fresh)
+        say(f"a deposit alone {what}, until STORED is back ({len(times)})", f"p50 {statistics.median(times):.0f} ms, p95 {percentile(times, 0.95):.0f} ms")
+
+
+def stored(node, fresh):
+    """How long each deposit took, in ms, out of the log: on a connection that was `fresh`, or was not."""
+    with open(node.log, encoding="utf-8") as log:
+        return [int(each[1]) / 1000 for each in re.finditer(rf"on a host's disk micros=(\d+) fresh={fresh}", log.read())]
 
 
 def reachable(run):

@@ -12,6 +12,7 @@
 mod address;
 mod arti;
 mod config;
+mod health;
 mod isolation;
 mod keys;
 mod onion;

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::super::TransportError;
 use super::ROUTE;
-use super::arti::with_causes;
+use super::health::with_causes;
 
 /// How Tor is to run.
 #[derive(Clone, Debug)]

@@ -20,7 +20,8 @@ use tor_proto::stream::IncomingStreamRequest;
 use super::super::{Incoming, Source, TransportError};
 use super::ROUTE;
 use super::address::OnionAddress;
-use super::arti::{Client, with_causes};
+use super::arti::Client;
+use super::health::with_causes;
 use super::keys::for_service;
 
 /// An open service. It is closed by `close`, or by dropping it.
