@@ -67,6 +67,11 @@ impl Error {
         Self::matrix(StatusCode::TOO_MANY_REQUESTS, ErrorKind::LimitExceeded(data), message)
     }
 
+    /// 502 `M_UNKNOWN`: a peer gave no answer that is one.
+    pub fn bad_gateway(message: impl Into<String>) -> Self {
+        Self::matrix(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+    }
+
     /// 504 `M_UNKNOWN`: a peer could not be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::matrix(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unknown, message)

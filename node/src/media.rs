@@ -64,7 +64,7 @@ pub trait MediaSource: Send + Sync {
     /// Asks the server for a file of its own. Dropping the future or the body gives the fetch up.
     ///
     /// # Errors
-    /// 404 if it has no such file, 504 if it cannot be reached in time.
+    /// 404 if it has no such file, 502 if it gives none that is one, 504 if it cannot be reached in time.
     fn fetch<'a>(
         &'a self,
         server: &'a ServerName,
@@ -208,7 +208,8 @@ impl Media {
     /// Opens a file, ours or a peer's, waiting so long at most for one that is not uploaded yet. May be dropped.
     ///
     /// # Errors
-    /// 404 `M_NOT_FOUND`, 504 `M_NOT_YET_UPLOADED`, what the peer's server says, storage errors.
+    /// 404 `M_NOT_FOUND`, 504 `M_NOT_YET_UPLOADED`; of another server's file also 502 `M_TOO_LARGE`, 502 `M_UNKNOWN` if what it
+    /// gives is no file, 504 `M_UNKNOWN` if it gives nothing in time; storage errors.
     pub async fn download(&self, server: &ServerName, media_id: &str, patience: Duration) -> Result<Download, Error> {
         check_id(media_id)?;
         let content = if self.0.core.identity().is_ours(server) {
@@ -223,7 +224,8 @@ impl Media {
     /// it is. May be dropped.
     ///
     /// # Errors
-    /// As [`Media::download`]; 400 `M_UNKNOWN` for what is not an image, 413 `M_TOO_LARGE` for one with too many pixels.
+    /// As [`Media::download`]; 400 `M_UNKNOWN` for what is not an image, 413 `M_TOO_LARGE` for one with too many pixels, 502 if
+    /// that one is of another server.
     pub async fn thumbnail(
         &self,
         server: &ServerName,
@@ -246,7 +248,14 @@ impl Media {
         let files = self.0.files.clone();
         let made = tokio::task::spawn_blocking(move || thumbnail::make(&files, original, size, wanted)).await;
         drop(turn);
-        made.map_err(|_| Error::unknown("no thumbnail: the image decoder failed on this content"))?
+        let made = made.map_err(|_| Error::unknown("no thumbnail: the image decoder failed on this content"))?;
+        match self.0.core.identity().is_ours(server) {
+            true => made,
+            false => made.map_err(|error| match error {
+                Error::Matrix { kind: ErrorKind::TooLarge, .. } => theirs(error),
+                other => other,
+            }),
+        }
     }
 
     async fn awaited(
@@ -297,13 +306,7 @@ impl Media {
             self.want(server, media_id).await?;
         }
         let media = fetched?;
-        let (content, _kept) =
-            self.receive(media.label, None, media.body, false).await.map_err(|error| match error {
-                Error::Matrix { kind: ErrorKind::TooLarge, message, .. } => {
-                    Error::matrix(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)
-                }
-                other => other,
-            })?;
+        let (content, _kept) = self.receive(media.label, None, media.body, false).await.map_err(theirs)?;
         self.put(server, media_id, self.row(None, Some(content.clone()))).await?;
         Ok(content)
     }
@@ -343,8 +346,11 @@ impl Media {
         let mut syncing = tokio::task::spawn_blocking(|| Ok(()));
         loop {
             let chunk = timeout(CHUNK_PATIENCE, body.next()).await;
-            let chunk = chunk.map_err(|_| Error::unknown("the upload stalled"))?.transpose();
-            let chunk = chunk.map_err(|_| Error::unknown("the upload broke off: send the whole file again"))?;
+            let chunk = chunk
+                .map_err(|_| Error::unknown("the file stalled on its way: nothing came for a minute"))?
+                .transpose();
+            let chunk =
+                chunk.map_err(|_| Error::unknown("the file broke off on its way: it has to be sent again, whole"))?;
             let last = chunk.is_none();
             if let Some(chunk) = chunk {
                 total += chunk.len() as u64;
@@ -403,6 +409,16 @@ impl Label {
         let bounded = |text: Option<String>| text.filter(|text| text.len() <= LABEL_MAX);
         let (content_type, filename) = (bounded(self.content_type), bounded(self.filename));
         rows::MediaContent { sha256, len, content_type, filename }
+    }
+}
+
+/// What is wrong with a file of another server: no fault of the client's request.
+fn theirs(error: Error) -> Error {
+    match error {
+        Error::Matrix { status, kind, message } if status.is_client_error() => {
+            Error::matrix(StatusCode::BAD_GATEWAY, kind, message)
+        }
+        other => other,
     }
 }
 

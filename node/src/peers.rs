@@ -123,12 +123,23 @@ impl Peers {
         request: R,
         patience: Duration,
     ) -> Result<R::IncomingResponse, PeerError> {
+        self.ask_for(to, request, patience, R::MOST).await
+    }
+
+    /// As [`Peers::ask`], for an answer that may have fewer bytes than others of its kind.
+    pub(crate) async fn ask_for<R: Question>(
+        &self,
+        to: &ServerName,
+        request: R,
+        patience: Duration,
+        most: u64,
+    ) -> Result<R::IncomingResponse, PeerError> {
         let answer = match self.route(to)? {
             Route::Classic if R::CAN_WAIT && self.classic.is_down(to) => return Err(ClassicError::Down.into()),
             Route::Classic => {
                 self.check_about(to, request.about())?;
                 let outgoing = Outgoing::question(request).map_err(PeerError::Malformed)?;
-                self.classic.send(to, outgoing, patience, R::MOST).await?
+                self.classic.send(to, outgoing, patience, most.min(R::MOST)).await?
             }
             Route::Link => {
                 let request = http_request(request).map_err(PeerError::Malformed)?;

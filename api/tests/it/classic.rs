@@ -4,6 +4,7 @@ mod conformance;
 mod doors;
 mod egress;
 mod evil;
+mod files;
 mod hostile;
 pub mod named;
 mod partial;

@@ -1,5 +1,5 @@
 //! The conformance gate: every client-server operation of the specification (`tests/spec/endpoints.tsv`) is asked over a
-//! real socket with a wrong method, without a token, with a bad one, with a bad body and with a right request. What is
+//! real socket with a wrong method, without a token, with a bad one, with a bad body, too often and with a right request. What is
 //! answered is held against `docs/api-coverage.md`, which lists every operation, and against the specification's schemas.
 
 mod coverage;
@@ -7,7 +7,7 @@ mod right;
 mod shapes;
 mod stage;
 mod table;
-mod wire;
+pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -156,6 +156,36 @@ async fn a_right_request_is_answered_in_the_shape_of_the_specification() {
                     format!("listed as {state:?}, the gate expects {expected:?}, got {} {}", got.status, got.json);
                 complaints.note(&operation, what);
             }
+        }
+    }
+    complaints.end();
+}
+
+#[tokio::test]
+async fn what_the_specification_marks_is_counted_and_told_how_long_to_wait() {
+    let stage = Stage::with(|config| config.rate_limits = true).await;
+    let (mut complaints, token) = (Complaints::default(), Some(&*stage.alice.token));
+    let mut asks = Vec::new();
+    // Those that are frozen do nothing, and are not counted.
+    for operation in built().filter(|operation| operation.limited && !operation.is_frozen()) {
+        asks.push((right::right(&stage, &operation).await, operation));
+    }
+    assert!(asks.len() > 60, "{}", asks.len());
+    // The buckets of a device, of its downloads, and of an address without an account.
+    let emptying = [
+        ("/_matrix/client/v3/account/whoami", token),
+        ("/_matrix/client/v1/media/config", token),
+        ("/_matrix/client/v3/login", None),
+    ];
+    for (path, token) in emptying {
+        while stage.wire.ask(&Method::GET, path, token, "").await.status == 200 {}
+    }
+    for (ask, operation) in asks {
+        let token = token.filter(|_| operation.auth != Auth::None);
+        let got = stage.wire.ask(&operation.method, &ask.path, token, ask.body).await;
+        expect(&mut complaints, &operation, "once too often", &got, 429, "M_LIMIT_EXCEEDED");
+        if got.json["retry_after_ms"].as_u64().is_none_or(|wait| wait == 0) {
+            complaints.note(&operation, format!("no time to wait: {}", got.json));
         }
     }
     complaints.end();

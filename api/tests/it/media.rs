@@ -102,6 +102,10 @@ async fn the_upload_limit_is_told_and_kept() {
     upload(&node, &alice, "text/plain", "x".repeat(1000)).await;
     let large = node.raw(Method::POST, &alice, "/_matrix/media/v3/upload", "x".repeat(1001));
     node.fails(large, 413, "M_TOO_LARGE").await;
+    let made = node.ok(node.post(&alice, "/_matrix/media/v1/create", json!({}))).await;
+    let reserved = made["content_uri"].as_str().unwrap().replace("mxc://", "/_matrix/media/v3/upload/");
+    node.fails(node.raw(Method::PUT, &alice, &reserved, "x".repeat(1001)), 413, "M_TOO_LARGE").await;
+    node.ok(node.raw(Method::PUT, &alice, &reserved, "x")).await;
     let unannounced = futures::stream::iter((0..11).map(|_| Ok::<_, std::io::Error>(Bytes::from("x".repeat(100)))));
     let path = "/_matrix/media/v3/upload";
     let response = send(&node, Method::POST, &alice, path, &[], Body::from_stream(unannounced)).await;

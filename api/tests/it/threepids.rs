@@ -320,6 +320,16 @@ async fn phone_numbers_are_refused_as_addresses_are() {
         other["email"] = json!("a@b.c");
         node.fails(node.post("", email, other), 400, "M_SERVER_NOT_TRUSTED").await;
     }
+    let email = |kind: &str| format!("{V3}/{kind}/email/requestToken");
+    let mail = json!({ "client_secret": "quiet", "email": "a@b.c", "send_attempt": 1 });
+    for kind in ["account/3pid", "register"] {
+        server.lacks(Some("msisdn"));
+        let number = ask("+442079460958");
+        node.fails(node.post("", path(kind), number), 400, "M_THREEPID_MEDIUM_NOT_SUPPORTED").await;
+        server.lacks(Some("email"));
+        node.fails(node.post("", email(kind), mail.clone()), 400, "M_THREEPID_MEDIUM_NOT_SUPPORTED").await;
+    }
+    server.lacks(None);
     node.fails(node.post("", path("account/password"), ask("+442079460958")), 400, "M_THREEPID_NOT_FOUND").await;
     let sent = node.ok(node.post("", path("account/3pid"), ask("+442079460958"))).await;
     server.follow_link("442079460958");

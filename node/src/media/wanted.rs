@@ -5,18 +5,21 @@ use millpond_store::{View, job, tables};
 use ruma::{ServerName, api::error::ErrorKind};
 
 use super::{Media, PATIENCE_MAX};
-use crate::Error;
+use crate::{Error, peers::is_linked};
 
 /// Files of one server that are waited for; beyond it the client asks again when the server is there.
 const MAX_WANTED: usize = 256;
 
 impl Media {
-    /// Notes that somebody wants a file.
+    /// Notes that somebody wants a file of a linked server: others do not tell that they are back.
     pub(super) async fn want(&self, server: &ServerName, media_id: &str) -> Result<(), Error> {
         let (key, now) = ((server.to_owned(), media_id.to_owned()), self.0.core.clock().now_ms());
         let view_key = key.clone();
         let write = job(
             move |view: View<'_>| {
+                if !is_linked(view, &view_key.0)? {
+                    return Ok(false);
+                }
                 let known = view.contains(tables::MEDIA_WANTED, &view_key)?;
                 let full = view.scan(tables::MEDIA_WANTED, (&*view_key.0,))?.take(MAX_WANTED).count() == MAX_WANTED;
                 Ok::<_, Error>(!known && !full)

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use http::header;
+use http::{StatusCode, header};
 use millpond_overlay::RouteError;
 use millpond_store::tables;
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, RoomId, ServerName, UserId,
     api::{
         Direction,
+        error::ErrorKind,
         federation::{
             authenticated_media::{FileOrLocation, get_content},
             directory::{get_public_rooms, get_public_rooms_filtered},
@@ -27,9 +28,9 @@ use ruma::{
 use super::{PATIENCE, PeerError, Peers, Route, route};
 use crate::{
     Error,
-    classic::{AnyPdu, Question},
+    classic::{AnyPdu, ClassicError, Question},
     directory::{Listing, ListingRequest},
-    egress::Limits,
+    egress::{EgressError, Limits},
     media::{Label, MediaSource, RemoteMedia},
     profile::ProfileSource,
     rooms::{Endorser, rows},
@@ -61,6 +62,9 @@ impl Peers {
     }
 }
 
+/// Bytes around a file in the answer that carries it: boundaries, headers, metadata.
+const AROUND_A_FILE: u64 = 64 << 10;
+
 /// How long somebody is waited for of whom a stream is not open.
 const AWAKE: Duration = Duration::from_secs(3);
 
@@ -77,8 +81,16 @@ impl Peers {
 }
 
 fn asleep() -> Error {
-    let message = "the node that has this file is not there: it is fetched as soon as it is back";
-    Error::matrix(http::StatusCode::GATEWAY_TIMEOUT, ruma::api::error::ErrorKind::NotYetUploaded, message)
+    not_yet("the node that has this file is not there: it is fetched as soon as it is back")
+}
+
+fn not_yet(message: &str) -> Error {
+    Error::matrix(StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded, message)
+}
+
+fn too_large() -> Error {
+    let message = "the file is larger than this node keeps, or than the other server gives";
+    Error::matrix(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)
 }
 
 impl ProfileSource for Peers {
@@ -114,17 +126,15 @@ impl MediaSource for Peers {
             let _turn = turn.map_err(|_| Error::internal("the queue of files is closed"))?;
             let mut request = get_content::v1::Request::new(media_id.to_owned());
             request.timeout_ms = patience;
-            let answer = self.ask(server, request, patience).await.map_err(|error| match error {
-                PeerError::Route(RouteError::NoLink) => error.into(),
-                PeerError::Route(_) | PeerError::Later => asleep(),
-                // Too large for an envelope: it comes when the two meet.
-                PeerError::Refused { status: 413, .. } if self.asks_by_mail(server) => asleep(),
-                other => other.into(),
-            })?;
+            // What the client would wait for is the upload. The way here takes time of its own.
+            let patience = patience + PATIENCE;
+            let most = self.core.config().max_upload_bytes.saturating_add(AROUND_A_FILE);
+            let answer = self.ask_for(server, request, patience, most).await;
+            let answer = answer.map_err(|error| self.no_file(server, error))?;
             let content = match answer.content {
                 FileOrLocation::File(content) => content,
                 FileOrLocation::Location(place) => return self.file_at(server, &place, patience).await,
-                _ => return Err(Error::unreachable("the other server answers neither with a file nor with its place")),
+                _ => return Err(Error::bad_gateway("the other server answers neither with a file nor with its place")),
             };
             let filename = content.content_disposition.and_then(|disposition| disposition.filename);
             let label = Label { content_type: content.content_type, filename };
@@ -135,14 +145,34 @@ impl MediaSource for Peers {
 }
 
 impl Peers {
+    /// What a client is told when a file does not come (client-server spec, "Content repository").
+    fn no_file(&self, server: &ServerName, error: PeerError) -> Error {
+        match error {
+            PeerError::Route(RouteError::TooLarge { .. })
+            | PeerError::Classic(ClassicError::Egress(EgressError::TooLarge(_))) => too_large(),
+            PeerError::Route(RouteError::NoLink) => error.into(),
+            PeerError::Route(_) | PeerError::Later => asleep(),
+            // Too large for an envelope: it comes when the two meet.
+            PeerError::Refused { status: 413, .. } if self.asks_by_mail(server) => asleep(),
+            PeerError::Refused { code, status, message } => match code.as_deref() {
+                Some("M_NOT_YET_UPLOADED") => not_yet("the file is not uploaded yet: try again later"),
+                Some("M_TOO_LARGE") => too_large(),
+                _ if matches!(status, 403 | 404) => PeerError::Refused { code, status, message }.into(),
+                _ => Error::bad_gateway(format!("the other server does not give the file: {status} {message}")),
+            },
+            PeerError::Classic(ClassicError::Egress(EgressError::TimedOut)) | PeerError::NotForClassic => error.into(),
+            PeerError::Classic(_) | PeerError::Malformed(_) => Error::bad_gateway(error.to_string()),
+        }
+    }
+
     /// A file that a classic server keeps in another place (server-server spec, "Content Repository"). It is fetched from the
     /// public internet only, without telling who asks; what a linked node keeps, it keeps itself.
     async fn file_at(&self, server: &ServerName, place: &str, patience: Duration) -> Result<RemoteMedia, Error> {
         if self.is_linked(server)? {
-            return Err(Error::unreachable("the other node names another place for the file; it is not fetched"));
+            return Err(Error::bad_gateway("the other node names another place for the file; it is not fetched"));
         }
         let elsewhere =
-            |why: String| Error::unreachable(format!("the file is kept elsewhere, and cannot be had: {why}"));
+            |why: String| Error::bad_gateway(format!("the file is kept elsewhere, and cannot be had: {why}"));
         let request = http::Request::get(place).body(Bytes::new()).map_err(|e| elsewhere(e.to_string()))?;
         let limits = Limits { time: patience, body: get_content::v1::Request::MOST, redirects: 3, https_only: true };
         let answer = self.core.egress().open(request, limits).await.map_err(|e| elsewhere(e.to_string()))?;
@@ -156,7 +186,7 @@ impl Peers {
             content_type: text(header::CONTENT_TYPE).map(str::to_owned),
             filename: disposition.and_then(|disposition| disposition.filename),
         };
-        let body = body.map_err(|e| Error::unreachable(format!("the file broke off: {e}"))).boxed();
+        let body = body.map_err(|e| Error::bad_gateway(format!("the file broke off: {e}"))).boxed();
         Ok(RemoteMedia { label, body })
     }
 }

@@ -76,7 +76,9 @@ async fn the_life_of_an_overlay_room_opens_no_classic_connection() {
     let claim = json!({ "one_time_keys": { bob.as_str(): { "PHONE": "signed_curve25519" } } });
     node.ok(node.post(&alice, "/_matrix/client/v3/keys/claim", claim)).await;
     let profile = format!("/_matrix/client/v3/profile/{}", encoded(&bob));
-    assert_ne!(node.get(&alice, profile).await.0, 200);
+    for rest in ["", "/displayname"] {
+        node.fails(node.get(&alice, format!("{profile}{rest}")), 403, "M_FORBIDDEN").await;
+    }
     let file = format!("/_matrix/client/v1/media/download/{}/file", encoded(other.as_str()));
     assert_ne!(node.get(&alice, file).await.0, 200);
     node.ok(node.get(&alice, in_room("/messages?dir=b&limit=50"))).await;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Method;
-use millpond_node::config::Turn;
+use millpond_node::config::{Config, Turn};
 use serde_json::{Value, json};
 
 use super::wire::Wire;
@@ -41,8 +41,16 @@ pub struct Stage {
 impl Stage {
     /// Sets the stage.
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let turn = Turn { uris: vec!["turn:turn.example".to_owned()], secret: "s".to_owned(), ttl_secs: 60 };
-        let node = TestNode::with(|config| config.turn = Some(turn));
+        let node = TestNode::with(|config| {
+            config.turn = Some(turn);
+            configure(config);
+        });
         let (alice, bob) = (node.user_with_password("alice", PASSWORD).await, node.user("bob").await);
         let room =
             node.room(&alice, json!({ "preset": "public_chat", "room_alias_name": "pond", "name": "Pond" })).await;

@@ -15,6 +15,8 @@ pub struct Operation {
     pub id: &'static str,
     /// Whether it needs an access token.
     pub auth: Auth,
+    /// Whether it is rate limited.
+    pub limited: bool,
 }
 
 /// Whether an operation needs an access token.
@@ -34,6 +36,11 @@ impl Operation {
         format!("{} {} {}", self.method, self.path, self.id)
     }
 
+    /// Whether it is one of the downloads without a token.
+    pub fn is_frozen(&self) -> bool {
+        ["download", "thumbnail"].iter().any(|what| self.path.starts_with(&format!("/_matrix/media/v3/{what}/")))
+    }
+
     /// Whether a body of it is JSON.
     pub fn takes_json(&self) -> bool {
         let bytes = self.path.starts_with("/_matrix/media/v3/upload");
@@ -46,7 +53,8 @@ pub fn operations() -> Vec<Operation> {
     let mut lines = TABLE.lines();
     let columns: Vec<_> = lines.next().unwrap().split('\t').collect();
     let column = |name: &str| columns.iter().position(|column| *column == name).unwrap();
-    let [api, method, path, id, auth] = ["api", "method", "path", "operation_id", "auth"].map(column);
+    let [api, method, path, id, auth, limited] =
+        ["api", "method", "path", "operation_id", "auth", "rate_limited"].map(column);
     lines
         .map(|line| line.split('\t').collect::<Vec<_>>())
         .filter(|cells| cells[api] == "client-server")
@@ -60,6 +68,7 @@ pub fn operations() -> Vec<Operation> {
                 "no" => Auth::None,
                 other => panic!("auth is {other:?}"),
             },
+            limited: cells[limited] == "yes",
         })
         .collect()
 }

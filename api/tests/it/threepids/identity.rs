@@ -35,6 +35,8 @@ struct Known {
     /// The homeserver's name and public key, as its key document would say.
     homeserver: Option<(String, String, Base64)>,
     unbinds: bool,
+    /// It sends no messages to addresses of this kind.
+    lacks: Option<&'static str>,
     asked_with: BTreeSet<String>,
 }
 
@@ -110,6 +112,11 @@ impl IdentityServer {
         self.lock().unbinds = false;
     }
 
+    /// It has no endpoints for addresses of a kind.
+    pub fn lacks(&self, medium: Option<&'static str>) {
+        self.lock().lacks = medium;
+    }
+
     /// The tokens that it was asked with.
     pub fn asked_with(&self) -> BTreeSet<String> {
         self.lock().asked_with.clone()
@@ -164,6 +171,9 @@ fn request_token(it: &Mutex<Known>, headers: &HeaderMap, body: &Value, medium: &
     let mut known = it.lock().unwrap();
     if let Some(refusal) = refusal(&mut known, headers) {
         return refusal;
+    }
+    if known.lacks == Some(medium) {
+        return error(404, "M_UNRECOGNIZED");
     }
     let secret = body["client_secret"].as_str().unwrap().to_owned();
     let attempt = body["send_attempt"].as_u64().unwrap();

@@ -81,7 +81,7 @@ impl Accounts {
     ///
     /// # Errors
     /// 403 `M_THREEPID_DENIED` without a configured identity server; 400 `M_SERVER_NOT_TRUSTED` for another one,
-    /// `M_INVALID_PARAM`, `M_THREEPID_IN_USE`, `M_THREEPID_NOT_FOUND`; 429; what the identity server refuses; 504.
+    /// `M_INVALID_PARAM`, `M_THREEPID_IN_USE`, `M_THREEPID_NOT_FOUND`, `M_THREEPID_MEDIUM_NOT_SUPPORTED`; 429; what the identity server refuses; 504.
     pub async fn request_token(&self, request: TokenRequest) -> Result<Sent, Error> {
         #[derive(Deserialize)]
         struct Session {
@@ -222,6 +222,11 @@ fn as_homeserver(error: Error) -> Error {
     let code = error.kind().map(|kind| kind.errcode().to_string()).unwrap_or_default();
     match code.as_str() {
         "M_INVALID_EMAIL" | "M_INVALID_ADDRESS" => Error::invalid_param(error.to_string()),
+        // A server that sends no messages of this kind has no such endpoint.
+        "M_UNRECOGNIZED" => {
+            let message = "the identity server of this homeserver does not do addresses of this kind";
+            Error::matrix(StatusCode::BAD_REQUEST, ErrorKind::ThreepidMediumNotSupported, message)
+        }
         _ => error,
     }
 }
