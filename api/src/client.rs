@@ -2,6 +2,7 @@
 
 mod account_password;
 mod admin;
+mod auth_fallback;
 mod auth_metadata;
 mod backup;
 mod capabilities;
@@ -48,6 +49,7 @@ use crate::glue::Routes;
 pub(crate) fn routes(routes: &mut Routes) {
     routes.add(account_password::handler);
     admin::routes(routes);
+    routes.add(auth_fallback::handler);
     routes.add(auth_metadata::handler);
     backup::routes(routes);
     routes.add(capabilities::handler);

@@ -1,9 +1,10 @@
-//! The authorisation server over HTTP: JSON for clients, plain pages for people. The pages need no script; each form carries
-//! a token that only our own pages know, and says in its policy where it may lead.
+//! The authorisation server over HTTP: JSON for clients, plain pages for people. The pages need no script, but for the one that tells a
+//! client that it may go on; each form carries a token that only our own pages know, and says in its policy where it may lead.
 
 mod account;
 mod authorize;
 mod browser;
+pub(crate) mod confirm;
 mod decision;
 mod device;
 mod json;
@@ -28,6 +29,8 @@ pub(crate) fn router() -> Router<NodeHandle> {
         .route("/oauth2/device/authorize", post(json::device))
         .route("/oauth2/authorize", get(authorize::ask).post(authorize::decide))
         .route(sso::PATH, get(sso::ask).post(sso::decide))
+        .route(confirm::PATH, get(confirm::ask).post(confirm::decide))
+        .route(confirm::SCRIPT_PATH, get(confirm::script))
         .route("/oauth2/device", get(device::ask).post(device::decide))
         .route("/oauth2/style.css", get(page::style))
         .route("/account", get(account::show).post(account::act))
@@ -35,5 +38,5 @@ pub(crate) fn router() -> Router<NodeHandle> {
 
 /// Whether a path is a page for people, which no other origin may read.
 pub(crate) fn is_page(path: &str) -> bool {
-    matches!(path, "/oauth2/authorize" | "/oauth2/device" | sso::PATH | "/account")
+    matches!(path, "/oauth2/authorize" | "/oauth2/device" | sso::PATH | confirm::PATH | "/account")
 }

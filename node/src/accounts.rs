@@ -28,7 +28,7 @@ pub use self::{
     shared_secret::SharedSecretRegistration,
     threepids::{Address, Purpose, Sent, TokenRequest, Validated},
     token::Sender,
-    uiaa::Asked,
+    uiaa::{Asked, ToConfirm},
 };
 use self::{
     limits::Limits, login::LoginTokens, password::Passwords, shared_secret::Nonces, threepids::Validations,

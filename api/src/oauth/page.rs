@@ -14,11 +14,13 @@ pub(super) struct Page {
     body: String,
     /// Where its forms may lead beside our own origin.
     leads_to: Option<String>,
+    /// The script of ours that it runs.
+    script: Option<&'static str>,
 }
 
 impl Page {
     pub(super) fn new(title: &'static str) -> Self {
-        Self { title, body: format!("<h1>{title}</h1>"), leads_to: None }
+        Self { title, body: format!("<h1>{title}</h1>"), leads_to: None, script: None }
     }
 
     /// A paragraph.
@@ -89,19 +91,27 @@ impl Page {
         self
     }
 
+    /// It runs a script of ours.
+    pub(super) fn runs(mut self, path: &'static str) -> Self {
+        self.script = Some(path);
+        self
+    }
+
     /// The response.
     pub(super) fn answer(self, status: StatusCode, visit: Option<&Visit>) -> Response {
+        let script = self.script.map(|path| format!("<script src=\"{path}\"></script>")).unwrap_or_default();
         let html = format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <title>{0} - Millpond</title><link rel=\"stylesheet\" href=\"/oauth2/style.css\"></head>\
-             <body><main>{1}</main></body></html>",
+             <body><main>{1}</main>{script}</body></html>",
             self.title, self.body
         );
         let mut response = Response::new(Body::from(html));
         *response.status_mut() = status;
         let policy = format!(
-            "default-src 'none'; style-src 'self'; form-action 'self'{}; frame-ancestors 'none'; base-uri 'none'",
+            "default-src 'none'; style-src 'self';{} form-action 'self'{}; frame-ancestors 'none'; base-uri 'none'",
+            self.script.map(|_| " script-src 'self';").unwrap_or_default(),
             self.leads_to.map(|source| format!(" {source}")).unwrap_or_default()
         );
         let headers = response.headers_mut();

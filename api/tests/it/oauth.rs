@@ -2,6 +2,7 @@
 
 mod account;
 mod code;
+mod confirm;
 mod create;
 mod device;
 mod sso;

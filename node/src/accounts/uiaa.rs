@@ -26,6 +26,10 @@ use sha2::{Digest, Sha256};
 use super::{Accounts, Address, Sender, Validated, token};
 use crate::{Error, config::Registration};
 
+mod sso;
+
+pub use sso::ToConfirm;
+
 /// The request that asks for authentication.
 pub struct Asked {
     /// Its method.
@@ -66,6 +70,8 @@ struct Session {
     user_id: Option<OwnedUserId>,
     /// The address that a stranger has shown to be his.
     address: Option<Validated>,
+    /// What may be confirmed on our page, where single sign-on is a stage.
+    to_confirm: Option<ToConfirm>,
     expires_ms: u64,
 }
 
@@ -114,7 +120,7 @@ impl Accounts {
         let bound_to = digest(goal, &asked);
         let (id, mut session) = match auth.and_then(AuthData::session) {
             Some(id) => (id.to_owned(), self.session(id, &bound_to)?),
-            None => (token::random_token(), self.fresh(bound_to)),
+            None => (token::random_token(), self.fresh(bound_to, self.to_confirm(goal, &asked))),
         };
         let refusal = match auth {
             Some(auth) => self.stage(goal, &flows, auth, &mut session, asked.address).await?,
@@ -149,6 +155,7 @@ impl Accounts {
         let addresses =
             [AuthType::EmailIdentity, AuthType::Msisdn].into_iter().filter(|_| config.identity_server.is_some());
         let others: Vec<_> = match goal {
+            Goal::User(_) | Goal::AnyUser if config.single_sign_on => vec![vec![AuthType::Sso]],
             Goal::User(_) | Goal::AnyUser => Vec::new(),
             Goal::Forgetful => addresses.map(|stage| vec![stage]).collect(),
             // An address that is shown before the rest belongs to the account then.
@@ -157,9 +164,9 @@ impl Accounts {
         Ok([vec![first]].into_iter().chain(others).collect())
     }
 
-    fn fresh(&self, bound_to: [u8; 32]) -> Session {
+    fn fresh(&self, bound_to: [u8; 32], to_confirm: Option<ToConfirm>) -> Session {
         let expires_ms = self.0.core.clock().now_ms() + SESSION_MS;
-        Session { bound_to, completed: Vec::new(), user_id: None, address: None, expires_ms }
+        Session { bound_to, completed: Vec::new(), user_id: None, address: None, to_confirm, expires_ms }
     }
 
     fn session(&self, id: &str, bound_to: &[u8; 32]) -> Result<Session, Error> {
@@ -185,7 +192,7 @@ impl Accounts {
         session: &mut Session,
         address: Option<IpAddr>,
     ) -> Result<Option<StandardErrorBody>, Error> {
-        // Without a type the client asks whether stages that it did elsewhere are done: we have none of that kind.
+        // Without a type the client asks whether stages that it did elsewhere are done.
         let Some(kind) = auth.auth_type() else { return Ok(None) };
         if !flows.iter().any(|flow| flow.contains(&kind)) {
             let message = format!("{} is not a stage of this request", kind.as_str());
@@ -217,6 +224,8 @@ impl Accounts {
                 }
                 None
             }
+            _ if session.completed.contains(&kind) => return Ok(None),
+            _ if kind == AuthType::Sso => Some("This stage is done in a browser: open its fallback page first"),
             _ => Some("This stage is not one that the homeserver can check"),
         };
         match wrong {
@@ -301,8 +310,15 @@ impl Accounts {
 }
 
 impl Sessions {
-    fn keep(&self, id: String, session: Session, now_ms: u64) {
+    fn keep(&self, id: String, mut session: Session, now_ms: u64) {
         let mut sessions = self.lock();
+        // What was confirmed on our page while the request was looked at stays so.
+        if let Some(known) = sessions.get(&id).filter(|known| known.completed.contains(&AuthType::Sso))
+            && !session.completed.contains(&AuthType::Sso)
+        {
+            session.completed.push(AuthType::Sso);
+            session.user_id = session.user_id.or_else(|| known.user_id.clone());
+        }
         if sessions.len() >= CAPACITY {
             sessions.retain(|_, session| session.expires_ms > now_ms);
         }

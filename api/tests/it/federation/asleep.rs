@@ -191,8 +191,14 @@ async fn what_a_snapshot_left_out_comes_from_a_second_member() {
 async fn a_snapshot_that_does_not_hold_is_not_entered() {
     let net = Net::default();
     let (a, b) = net.pair().await;
-    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
-    let room = a.room(&alice, json!({ "preset": "private_chat", "name": "Pond" })).await;
+    let (alice, bob, ann) = (a.user("alice").await, b.user("bob").await, a.user("ann").await);
+    let levels = json!({ "events": { "m.room.topic": 0 } });
+    let content = json!({ "preset": "private_chat", "name": "Pond", "power_level_content_override": levels });
+    let room = a.room(&alice, content).await;
+    a.invite(&alice, &room, &ann).await;
+    a.accept(&ann, &room).await;
+    let topic = format!("/_matrix/client/v3/rooms/{}/state/m.room.topic", encoded(&room));
+    a.ok(a.put(&ann, topic, json!({ "topic": "tea" }))).await;
     a.invite(&alice, &room, &bob).await;
     b.until_membership(&bob, &room, "invite").await;
     let _a = a.sleep().await;
@@ -226,7 +232,42 @@ async fn a_snapshot_that_does_not_hold_is_not_entered() {
     .await;
     join().await;
     restore().await;
-    // Without the power levels that let the inviter invite, and without his own membership.
+    // With an event that the one who is said to have made it has not signed.
+    edit_snapshot(&b, &bob, &room, |snapshot| {
+        for event in snapshot.state.iter_mut().filter(|event| event.contains(r#""type":"m.room.name""#)) {
+            let (head, signature) = event.rsplit_once(r#""ed25519:"#).unwrap();
+            let (key, rest) = signature.split_once(r#"":""#).unwrap();
+            let other = if rest.starts_with('A') { "B" } else { "A" };
+            *event = format!(r#"{head}"ed25519:{key}":"{other}{}"#, &rest[1..]);
+        }
+    })
+    .await;
+    join().await;
+    restore().await;
+    // Without the membership that let Ann set the topic: nothing else needs it.
+    let hers = format!(r#""state_key":"{}""#, ann.id);
+    let ann_is_in = move |event: &String| event.contains(r#""type":"m.room.member""#) && event.contains(&hers);
+    edit_snapshot(&b, &bob, &room, move |snapshot| {
+        snapshot.state.retain(|event| !ann_is_in(event));
+        snapshot.auth_chain.retain(|event| !ann_is_in(event));
+    })
+    .await;
+    join().await;
+    restore().await;
+    // An old state: every event of it holds, but the inviter is not in the room.
+    let his = format!(r#""state_key":"{}""#, alice.id);
+    edit_snapshot(&b, &bob, &room, move |snapshot| {
+        let (member, rest) = std::mem::take(&mut snapshot.state)
+            .into_iter()
+            .partition::<Vec<_>, _>(|event| event.contains(r#""type":"m.room.member""#) && event.contains(&his));
+        assert_eq!(member.len(), 1);
+        snapshot.state = rest;
+        snapshot.auth_chain.extend(member);
+    })
+    .await;
+    join().await;
+    restore().await;
+    // Without all members, the inviter among them.
     edit_snapshot(&b, &bob, &room, |snapshot| {
         snapshot.state.retain(|event| !event.contains(r#""type":"m.room.member""#))
     })
