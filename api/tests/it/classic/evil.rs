@@ -397,8 +397,8 @@ async fn redirects_and_bombs_lead_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_kept_elsewhere_is_fetched_from_the_public_internet_only() {
-    let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = format!("https://[::1]:{}/secret", inside.local_addr().unwrap().port());
+    let inside = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let place = format!("https://{}/secret", inside.local_addr().unwrap());
     let evil = Evil::new(move |_, path, _| {
         let body = format!(
             "--b\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--b\r\nLocation: {place}\r\n\r\n\r\n--b--\r\n"
@@ -412,6 +412,8 @@ async fn a_file_that_is_kept_elsewhere_is_fetched_from_the_public_internet_only(
     assert!(status.is_server_error() || status.is_client_error(), "{json}");
     assert!(evil.server.was_asked("/media/download/"), "{json}");
     assert!(json["error"].as_str().unwrap().contains("elsewhere"), "{json}");
+    let reached = tokio::time::timeout(Duration::from_millis(200), inside.accept()).await;
+    assert!(reached.is_err(), "an address inside was connected to");
     let asked =
         evil.server.stranger.ask(&evil.node, Method::GET, "/_matrix/federation/v1/publicRooms", Value::Null).await;
     assert_eq!(asked.0, StatusCode::OK, "it is answered as before: {}", asked.1);

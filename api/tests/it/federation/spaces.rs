@@ -47,6 +47,41 @@ async fn the_tree_goes_on_where_another_node_has_the_space() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_user_of_a_node_may_know_of_another_is_not_told() {
+    let (a, b) = Net::default().pair().await;
+    let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
+    let club = a.room(&alice, json!({ "preset": "private_chat" })).await;
+    a.invite(&alice, &club, &carol).await;
+    b.accept(&carol, &club).await;
+    a.until_membership(&carol, &club, "join").await;
+    let rule = json!({ "join_rule": "restricted", "allow": [{ "type": "m.room_membership", "room_id": club }] });
+    let rule = json!([{ "type": "m.room.join_rules", "content": rule }]);
+    let inner = |extra: Value| {
+        let mut content = json!({ "initial_state": rule });
+        content.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        content
+    };
+    let bar = a.room(&alice, inner(json!({ "name": "Bar" }))).await;
+    let cellar = a.room(&alice, inner(json!({ "name": "Cellar", "creation_content": { "type": "m.space" } }))).await;
+    let space = json!({ "creation_content": { "type": "m.space" }, "preset": "public_chat", "name": "Far" });
+    let far = a.room(&alice, space).await;
+    for child in [&bar, &cellar] {
+        state(&a, &alice, &far, "m.space.child", child, json!({ "via": [a.server()] })).await;
+    }
+    let summary = format!("/_matrix/client/v1/room_summary/{}?via={}", encoded(&bar), a.server());
+    assert_eq!(b.ok(b.get(&carol, &summary)).await["name"], "Bar");
+    b.fails(b.get(&bob, &summary), 404, "M_NOT_FOUND").await;
+    // The space is reached by the user's own, which says where it is.
+    for (user, seen) in [(&carol, 4), (&bob, 2)] {
+        let near = json!({ "creation_content": { "type": "m.space" } });
+        let near = b.room(user, near).await;
+        state(&b, user, &near, "m.space.child", &far, json!({ "via": [a.server()] })).await;
+        let page = b.ok(b.get(user, format!("/_matrix/client/v1/rooms/{}/hierarchy", encoded(&near)))).await;
+        assert_eq!(ids(&page).len(), seen, "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_event_of_a_time_from_before_the_join_is_fetched() {
     let (a, b) = Net::default().pair().await;
     let (alice, bob) = (a.user("alice").await, b.user("bob").await);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::world::{Browser, DEVICE, REDIRECT, VERIFIER, World, parameters, scope};
 
 #[tokio::test]
@@ -84,6 +86,13 @@ async fn a_code_is_for_its_client_its_verifier_and_its_minute() {
     pairs.push(("redirect_uri", "http://127.0.0.1/cb"));
     assert_eq!(world.token(&pairs).await.json()["error"], "invalid_grant");
     assert_eq!(world.token(&elsewhere).await.json()["error"], "invalid_request");
+    let toad = json!({ "client_name": "Toad", "client_uri": "https://toad.example/", "application_type": "native",
+        "redirect_uris": ["example.toad:/cb"], "grant_types": ["authorization_code", "refresh_token"] });
+    let (_, toad) = world.node.post("", "/oauth2/clients/register", toad).await;
+    let mut pairs = elsewhere.to_vec();
+    pairs.extend([("client_id", toad["client_id"].as_str().unwrap()), ("redirect_uri", REDIRECT)]);
+    let of_another = world.post("/oauth2/token", &pairs).await;
+    assert_eq!((of_another.status, &of_another.json()["error"]), (400, &json!("invalid_grant")));
     // None of that used it up; time does.
     world.node.pass(Duration::from_secs(61));
     assert_eq!(world.exchange(&code, VERIFIER).await.json()["error"], "invalid_grant");
