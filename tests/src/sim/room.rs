@@ -10,7 +10,7 @@ use millpond_matrix::{
     CheckedPdu, Pdu, PduFlags, ReadError, RoomReader, RoomRules, StateGroup, StateMap, Verdict,
     build::{self, EventDraft, Signer},
     decide::{Given, Placement, StateSource, decide},
-    state::{self, Resolution},
+    state::{self, Resolution, StateSet},
 };
 use ruma::{EventId, OwnedEventId, OwnedRoomId, UserId, events::StateEventType};
 
@@ -223,6 +223,53 @@ impl Room {
         self.entered.as_ref()
     }
 
+    /// What no accepted event follows.
+    #[must_use]
+    pub fn ends(&self) -> &BTreeSet<OwnedEventId> {
+        &self.extremities
+    }
+
+    /// Who made an event that is here.
+    #[must_use]
+    pub fn sender(&self, id: &EventId) -> Option<&UserId> {
+        self.events.get(id).map(|pdu| pdu.sender())
+    }
+
+    /// What was soft-failed here.
+    pub fn soft_failed(&self) -> impl Iterator<Item = &OwnedEventId> {
+        self.events.iter().filter(|(_, pdu)| pdu.flags().soft_failed).map(|(id, _)| id)
+    }
+
+    /// Whether the current state is the resolution of the states after the ends, and of nothing else.
+    ///
+    /// # Panics
+    /// If a state that is stored cannot be resolved.
+    #[must_use]
+    pub fn is_current_what_its_ends_resolve_to(&self) -> bool {
+        let groups: BTreeSet<StateGroup> =
+            self.extremities.iter().filter_map(|id| self.after.get(id)).copied().collect();
+        let mut states: Vec<&Arc<StateMap>> = groups.into_iter().map(|group| &self.states[at(group)]).collect();
+        states.dedup();
+        let resolved = match &states[..] {
+            [only] => Arc::clone(only),
+            _ => {
+                let sets = states.into_iter().map(|state| StateSet::Map(state.clone())).collect();
+                state::resolve(self, self.rules, sets, None).expect("a whole room").state
+            }
+        };
+        self.current.is_some_and(|group| self.states[at(group)] == resolved)
+    }
+
+    /// The first event that both hold, if there is one, with another state after it here than there.
+    #[must_use]
+    pub fn other_state(&self, other: &Self) -> Option<&OwnedEventId> {
+        let differs = |(id, group): &(&OwnedEventId, &StateGroup)| {
+            let there = other.after.get(*id);
+            there.is_some_and(|there| self.states[at(**group)] != other.states[at(*there)])
+        };
+        self.after.iter().filter(differs).map(|(id, _)| id).min()
+    }
+
     /// Everything that an event follows.
     #[must_use]
     pub fn before_event(&self, id: &EventId) -> BTreeSet<OwnedEventId> {
@@ -281,6 +328,26 @@ impl Outcome {
         self.events.retain(|id| !history.contains(id));
         self.rejected.retain(|id| !history.contains(id));
         self
+    }
+
+    /// What is in one and not in the other, in words: `+` what is only here, `-` what is only there.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> String {
+        let entries = |of: &Self| of.current.iter().map(|((kind, key), id)| format!("{kind} {key} {id}")).collect();
+        let ids = |of: &BTreeSet<OwnedEventId>| of.iter().map(ToString::to_string).collect();
+        let parts = [
+            ("events", ids(&self.events), ids(&other.events)),
+            ("extremities", ids(&self.extremities), ids(&other.extremities)),
+            ("state", entries(self), entries(other)),
+            ("rejected", ids(&self.rejected), ids(&other.rejected)),
+        ];
+        let part = |(name, here, there): (&str, BTreeSet<String>, BTreeSet<String>)| {
+            let more = here.difference(&there).map(|what| format!(" +{what}"));
+            let less = there.difference(&here).map(|what| format!(" -{what}"));
+            let all: String = more.chain(less).collect();
+            (!all.is_empty()).then(|| format!("{name}{all}"))
+        };
+        parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
     }
 }
 

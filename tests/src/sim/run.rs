@@ -1,6 +1,11 @@
 //! One run, and what came of it.
 
-use super::{plan::Plan, stats::Stats, verdict, world::World};
+use super::{
+    plan::Plan,
+    stats::Stats,
+    verdict::{self, When},
+    world::World,
+};
 
 /// What came of a run.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub fn run(plan: Plan, aloud: bool) -> Report {
     let seed = plan.seed;
     let mut world = World::new(plan, aloud);
     let settled = world.run();
-    let mut faults = verdict::faults(&world);
+    let mut faults = verdict::faults(&world, When::AllSaid);
     if !settled && faults.is_empty() {
         faults.push("a node does not run".to_owned());
     }

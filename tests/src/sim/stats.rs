@@ -31,6 +31,8 @@ pub struct Stats {
     pub misbehaved: u64,
     /// Events that waited for others.
     pub parked: u64,
+    /// Members for whom a branch was open after the healing that was not for others.
+    pub branches: u64,
     /// Milliseconds from the healing until everything was everywhere.
     pub healed_ms: u64,
 }
@@ -50,6 +52,7 @@ impl AddAssign for Stats {
         self.host_faults += other.host_faults;
         self.misbehaved += other.misbehaved;
         self.parked += other.parked;
+        self.branches += other.branches;
         self.healed_ms = self.healed_ms.max(other.healed_ms);
     }
 }

@@ -3,17 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::World;
+use super::{room::Room, world::World};
+
+/// When a run is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Branches may be open for some members and not for others, if soft failures are why.
+    BranchesOpen,
+    /// Everybody who had such a branch has spoken: no difference is excused.
+    AllSaid,
+}
 
 /// What is wrong, in words; nothing if all is well.
 #[must_use]
-pub fn faults(world: &World) -> Vec<String> {
+pub fn faults(world: &World, when: When) -> Vec<String> {
     let mut faults = Vec::new();
     leftovers(world, &mut faults);
     if !faults.is_empty() {
         return faults;
     }
-    rooms(world, &mut faults);
+    rooms(world, when, &mut faults);
     messages(world, &mut faults);
     order(world, &mut faults);
     faults
@@ -34,18 +43,35 @@ fn leftovers(world: &World, faults: &mut Vec<String>) {
     }
 }
 
-fn rooms(world: &World, faults: &mut Vec<String>) {
+/// Members with an end of a room that is none for another member: by what they say next, it is one for all or for none.
+#[must_use]
+pub fn open_branches(world: &World) -> Vec<(usize, usize)> {
+    let mut open = Vec::new();
+    for room in 0..world.fixed.members.len() {
+        let held = held(world, room);
+        let everywhere = |end| held.iter().all(|(_, held)| held.ends().contains(end));
+        let differs = held.iter().filter(|(_, held)| !held.ends().iter().all(everywhere));
+        open.extend(differs.map(|(member, _)| (room, *member)));
+    }
+    open
+}
+
+/// The copies of honest members.
+fn held(world: &World, room: usize) -> Vec<(usize, &Room)> {
     let honest = world.honest();
-    for (room, members) in world.fixed.members.iter().enumerate() {
-        let of = members.intersection(&honest);
-        let held: Vec<_> =
-            of.filter_map(|member| Some((member, world.nodes[*member].disk.rooms.get(&room)?))).collect();
+    let of = world.fixed.members[room].intersection(&honest);
+    of.filter_map(|member| Some((*member, world.nodes[*member].disk.rooms.get(&room)?))).collect()
+}
+
+fn rooms(world: &World, when: When, faults: &mut Vec<String>) {
+    let honest = world.honest();
+    for room in 0..world.fixed.members.len() {
+        let held = held(world, room);
         let Some((first, whole)) = held.iter().find(|(_, held)| held.entered().is_none()) else { continue };
-        let wanted = whole.outcome();
         for ((of, id), (by, _)) in
             world.ledger.events.iter().filter(|((of, _), (by, _))| *of == room && honest.contains(by))
         {
-            if !wanted.events.contains(id) {
+            if !whole.has(id) {
                 faults.push(format!("{id} of {by} in room {of} is lost"));
             }
         }
@@ -54,27 +80,43 @@ fn rooms(world: &World, faults: &mut Vec<String>) {
             if timeline.len() != held.timeline().len() {
                 faults.push(format!("{member} has an event twice in room {room}"));
             }
-            let history = held.entered().map(|invite| whole.before_event(invite)).unwrap_or_default();
-            let (mut outcome, wanted) = (held.outcome().without(&history), wanted.clone().without(&history));
-            // Whether an event was soft-failed depends on the moment at which it came, and who soft-failed it does not name it in what he
-            // says: where nobody else has spoken since, its branch is open for some and not for others. Nothing else may make a difference.
-            if held.unexplained_ends(whole) + whole.unexplained_ends(held) == 0 {
-                outcome.extremities.clone_from(&wanted.extremities);
+            if let Some(differences) = differences(world, when, (room, held), whole) {
+                faults.push(format!("room {room} of {member} and {first} differ: {differences}"));
             }
-            if outcome == wanted {
-                continue;
-            }
-            let events = outcome.events.symmetric_difference(&wanted.events).count();
-            let state = outcome.current.iter().filter(|(key, id)| wanted.current.get(*key) != Some(*id)).count();
-            faults.push(format!(
-                "room {room} of {member} and {first} differ: {events} events, {state} entries, extremities {} and {}, rejected {} and {}",
-                outcome.extremities.len(),
-                wanted.extremities.len(),
-                outcome.rejected.len(),
-                wanted.rejected.len()
-            ));
         }
     }
+}
+
+/// In what a copy differs from one that was there from the beginning, and must not.
+fn differences(world: &World, when: When, (number, held): (usize, &Room), whole: &Room) -> Option<String> {
+    let mut history = held.entered().map(|invite| whole.before_event(invite)).unwrap_or_default();
+    let branches_open = when == When::BranchesOpen;
+    if branches_open && let Some(inviter) = held.entered().and_then(|invite| whole.sender(invite)) {
+        // What the inviter had soft-failed was before the invite, and is not what the invite follows.
+        let inviter = world.fixed.people.iter().position(|person| *person.user == *inviter);
+        let inviters = inviter.and_then(|inviter| world.nodes[inviter].disk.rooms.get(&number));
+        history.extend(inviters.iter().flat_map(|room| room.soft_failed()).filter(|id| !held.has(id)).cloned());
+    }
+    let (mut outcome, wanted) = (held.outcome().without(&history), whole.outcome().without(&history));
+    // Whether an event was soft-failed depends on the moment at which it came, and who soft-failed it does not name it in what he
+    // says: where nobody else has spoken since, its branch is open for some and not for others. Nothing else may make a difference,
+    // and none but in the ends and in what they resolve to.
+    if branches_open
+        && outcome.extremities != wanted.extremities
+        && held.unexplained_ends(whole) == 0
+        && whole.unexplained_ends(held) == 0
+    {
+        outcome.extremities.clone_from(&wanted.extremities);
+        outcome.current.clone_from(&wanted.current);
+    }
+    if outcome != wanted {
+        return Some(outcome.difference(&wanted));
+    }
+    if !held.is_current_what_its_ends_resolve_to() {
+        return Some("the current state is not what the ends resolve to".to_owned());
+    }
+    let other = held.other_state(whole)?;
+    Some(format!("the state after {other}"))
 }
 
 /// To-device messages come in the order in which they were sent, as long as the link was not made anew.

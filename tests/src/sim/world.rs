@@ -22,6 +22,7 @@ use super::{
     random::SimRng,
     stats::Stats,
     trace::Trace,
+    verdict::{self, When},
 };
 
 mod acts;
@@ -88,33 +89,36 @@ impl World {
     pub fn run(&mut self) -> bool {
         let end = START + (self.plan.days + self.plan.heal_days) * DAY;
         let mut look = START + self.plan.days * DAY + DAY;
-        while let Some(((at, _), happening)) = self.queue.pop_first() {
-            while at >= look {
+        while let Some((&(at, _), _)) = self.queue.first_key_value() {
+            if at >= look {
                 self.now = look;
-                if self.healed.is_some() && self.is_settled() {
-                    self.stats.healed_ms = look - self.healed.unwrap_or(look);
-                    self.end();
-                    return true;
-                }
                 look += HOUR;
+                if self.healed.is_none() || !self.is_settled(When::BranchesOpen) {
+                    continue;
+                }
+                let open = verdict::open_branches(self);
+                if open.is_empty() {
+                    self.stats.healed_ms = self.now - self.healed.unwrap_or(self.now);
+                    break;
+                }
+                self.say_on(open);
+                continue;
             }
             if at > end {
                 break;
             }
             self.now = at;
-            self.happen(happening);
+            if let Some((_, happening)) = self.queue.pop_first() {
+                self.happen(happening);
+            }
         }
-        self.end();
-        self.is_settled()
-    }
-
-    fn end(&mut self) {
         self.stats.kills = self.fate.kills;
         self.stats.failures = self.fate.failures;
+        self.is_settled(When::AllSaid)
     }
 
-    fn is_settled(&self) -> bool {
-        self.closed() && self.nodes.iter().all(Node::is_up) && super::verdict::faults(self).is_empty()
+    fn is_settled(&self, when: When) -> bool {
+        self.closed() && self.nodes.iter().all(Node::is_up) && verdict::faults(self, when).is_empty()
     }
 
     /// Whether the last things were said, and there was time to hear them.

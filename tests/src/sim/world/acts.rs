@@ -82,6 +82,15 @@ impl World {
         }
     }
 
+    /// Everything has come to everybody; for whom a branch is open that is not for others, he says something.
+    pub(super) fn say_on(&mut self, open: Vec<(usize, usize)>) {
+        self.stats.branches += open.len() as u64;
+        for (room, node) in open {
+            self.trace.note(self.now, format_args!("a branch of {room} is open for {node}"));
+            self.at(self.now, Happening::Act(Act::Close { node, room }));
+        }
+    }
+
     /// Until it is done.
     fn invite(&mut self, to: usize) {
         let linked = self.nodes[to].disk.links.keys().copied().filter(|peer| self.nodes[*peer].is_up());

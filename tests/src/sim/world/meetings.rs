@@ -11,6 +11,7 @@ use crate::sim::{
     node::Node,
     people::introduced,
     plan::{DAY, HOUR},
+    room::Room,
 };
 
 impl World {
@@ -105,10 +106,11 @@ impl World {
         if self.nodes[asks].disk.told_by.get(&room) == Some(&answers) {
             return;
         }
-        let Some(other) = self.nodes[answers].disk.rooms.get(&room).cloned() else { return };
-        let Some(held) = self.nodes[asks].disk.rooms.get_mut(&room).filter(|held| held.is_unconfirmed()) else {
+        if !self.nodes[asks].disk.rooms.get(&room).is_some_and(Room::is_unconfirmed) {
             return;
-        };
+        }
+        let Some(other) = self.nodes[answers].disk.rooms.get(&room).cloned() else { return };
+        let Some(held) = self.nodes[asks].disk.rooms.get_mut(&room) else { return };
         if held.confirm(&other) {
             self.trace.note(self.now, format_args!("{answers} confirms room {room} of {asks}"));
         }
