@@ -126,3 +126,9 @@ fn what_most_soft_fail_comes_to_everybody_and_to_a_newcomer_when_somebody_who_ac
     let stats = holds(Plan::of_seed(30_003, 20, 3));
     assert!(stats.branches > 0, "{stats:?}");
 }
+
+/// Its stamp for the recovery mailbox of the one who was away is spent, and his for its own was issued after the backup.
+#[test]
+fn a_node_that_said_hello_after_its_backup_is_found_by_a_member_who_was_away_for_sixty_days() {
+    holds(Plan::of_seed(40_452, 20, 3));
+}

@@ -17,7 +17,7 @@
 //! | `HELLO_S0` | HKDF info (followed by the incarnation), key material the restoration key |
 //! | `HELLO`, `DESCRIPTOR` | first bytes of what the identity key and the signing key sign |
 //! | `CONFIRM`, `DONE` | first bytes of the Olm plaintext that carries `th` |
-//! | `MAILBOX_ID` ... `STAMP_BATCH` | HKDF info, key material `K` of a mailbox; the last is followed by the batch |
+//! | `MAILBOX_ID` ... `RECOVERY_BATCH` | HKDF info, key material `K` of a mailbox; the last two are followed by the batch and by the link |
 //! | `STAMP_SEED`, `STAMP_KEY` | HKDF info, key material batch seed (followed by the serial) and stamp seed |
 //! | `STAMP`, `PUT`, `GET` | first bytes of what a stamp's mac and the signatures of a deposit and of an owner's request cover |
 
@@ -45,6 +45,7 @@ pub(crate) const MAILBOX_ID: &[u8] = b"millpond/mailbox-id/1";
 pub(crate) const MAILBOX_KEY: &[u8] = b"millpond/mailbox-key/1";
 pub(crate) const READ_KEY: &[u8] = b"millpond/read-key/1";
 pub(crate) const STAMP_BATCH: &[u8] = b"millpond/stamp-batch/1";
+pub(crate) const RECOVERY_BATCH: &[u8] = b"millpond/recovery-batch/1";
 pub(crate) const STAMP_SEED: &[u8] = b"millpond/stamp-seed/1";
 pub(crate) const STAMP_KEY: &[u8] = b"millpond/stamp-key/1";
 pub(crate) const STAMP: &[u8] = b"millpond/stamp/1";

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millpond_mailbox::{
+    deposit::Deposit,
     frame::Grant,
     item::Item,
     mailbox::{BatchId, Issued, MailboxSecret, SerialSet, draw_serials},
@@ -105,9 +106,23 @@ impl OwnRow {
         Self { secret, host, shown, opened, lost: false, issued: BTreeMap::new(), serials: SerialSet::new() }
     }
 
+    /// Notes whose a stamp is that was issued after the backup, as `recognise` in `overlay/src/driver/mail/polls.rs`.
+    pub fn recognise(&mut self, deposit: &Deposit, links: impl IntoIterator<Item = LinkId>) {
+        let serial = deposit.header().serial();
+        if self.shown.recovery
+            && !self.issued.contains_key(&serial)
+            && let Some(issued) = self.secret.recognise(deposit, links)
+        {
+            self.serials.insert(serial);
+            self.issued.insert(serial, issued);
+        }
+    }
+
     /// Makes stamps.
     pub fn issue(&mut self, link: LinkId, class: Class, count: usize, rng: &mut SimRng) -> Option<Grant> {
-        let batch = BatchId::generate(rng);
+        // Drawn in any case: a seed keeps its course.
+        let drawn = BatchId::generate(rng);
+        let batch = if self.shown.recovery { self.secret.recovery_batch(link) } else { drawn };
         let serials = draw_serials(&mut self.serials, count, rng)?;
         for serial in &serials {
             self.issued.insert(*serial, Issued { link, batch, class, used: false, revoked: false });

@@ -8,7 +8,7 @@ use crate::{
     host_key::HostKey,
     identity::verifies_strict,
     labels,
-    secrets::Secret32,
+    secrets::{LinkId, Secret32},
     stamp::{BatchSeed, Class, MailboxId, MailboxKey, Serial, StampBatch},
 };
 
@@ -59,7 +59,16 @@ impl MailboxSecret {
         BatchSeed(self.0.derive_one(labels::STAMP_BATCH, &batch.0.to_be_bytes()))
     }
 
-    /// Makes stamps with these serials, for one contact. The batch and the serials must not have been used before.
+    /// The batch of all stamps for this recovery mailbox that go to the peer of a link: whoever was set up from a backup knows by it whose those are that
+    /// were issued after the backup. The first eight bytes of `HKDF(K, "millpond/recovery-batch/1" || link id)`.
+    #[must_use]
+    pub fn recovery_batch(&self, link: LinkId) -> BatchId {
+        let derived = self.0.derive_one(labels::RECOVERY_BATCH, &link.0);
+        let [a, b, c, d, e, f, g, h, ..] = *derived.as_bytes();
+        BatchId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// Makes stamps with these serials, for one contact. The serials must not have been used before, nor the batch for another contact.
     ///
     /// # Panics
     /// If there are no serials, or more than `MAX_BATCH`.
@@ -76,7 +85,8 @@ impl MailboxSecret {
     }
 }
 
-/// Tells the batches of a mailbox apart. Drawn at random, so that a restored node does not use one twice.
+/// Tells the batches of a mailbox apart. Drawn at random, so that a restored node does not use one twice; that of a recovery mailbox is
+/// [`MailboxSecret::recovery_batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BatchId(pub u64);

@@ -61,6 +61,17 @@ pub enum HostFault {
 }
 
 impl MailboxSecret {
+    /// What is to be kept about a serial of this recovery mailbox of which nothing is kept: it was given to one of these links after the backup that its
+    /// owner was set up from. `None`: to none of them. What it costs is one key for each link.
+    #[must_use]
+    pub fn recognise(&self, fetched: &Deposit, links: impl IntoIterator<Item = LinkId>) -> Option<Issued> {
+        let (serial, key) = (fetched.header().serial(), fetched.header().verify_key());
+        let of_link =
+            |link| Issued { link, batch: self.recovery_batch(link), class: Class::S, used: false, revoked: false };
+        let is_under = |issued: &Issued| self.batch_seed(issued.batch).stamp_seed(serial).verify_key() == key;
+        links.into_iter().map(of_link).find(is_under)
+    }
+
     /// Judges what this host handed out; `issued` is what the owner keeps about the serial in its header.
     #[must_use]
     pub fn judge(&self, host: &HostKey, fetched: &Deposit, issued: Option<&Issued>) -> Verdict {

@@ -98,7 +98,7 @@ pub struct Box {
     pub secret: MailboxSecret,
     pub own: OwnMailbox,
     serials: SerialSet,
-    issued: BTreeMap<Serial, Issued>,
+    pub issued: BTreeMap<Serial, Issued>,
 }
 
 impl Box {
@@ -286,7 +286,8 @@ impl Side {
 }
 
 fn issue(mailbox: &mut Box, link: LinkId, class: Class, count: usize, rng: &mut TestRng) -> Grant {
-    let (batch, host, recovery) = (BatchId::generate(rng), mailbox.own.host, mailbox.own.recovery);
+    let (host, recovery) = (mailbox.own.host, mailbox.own.recovery);
+    let batch = if recovery { mailbox.secret.recovery_batch(link) } else { BatchId::generate(rng) };
     let serials = draw_serials(&mut mailbox.serials, count, rng).expect("serials are left");
     for serial in &serials {
         mailbox.issued.insert(*serial, Issued { link, batch, class, used: false, revoked: false });
@@ -457,7 +458,8 @@ impl World {
             }
             let key = host.key;
             for deposit in fetched {
-                arrived.extend(judge(&mut self.sides[side].mailboxes[index], &key, &deposit));
+                let link = self.sides[side].link.id();
+                arrived.extend(judge(&mut self.sides[side].mailboxes[index], link, &key, &deposit));
             }
         }
         arrived
@@ -507,8 +509,11 @@ fn hostile_payload(record: &mut Vec<u8>, plaintext: &[u8]) -> (u32, Vec<u8>) {
     (frame_no, [&[u8::try_from(kind).expect("0 or 1")], body.as_slice()].concat())
 }
 
-fn judge(mailbox: &mut Box, host: &HostKey, deposit: &Deposit) -> Option<Arrived> {
+fn judge(mailbox: &mut Box, link: LinkId, host: &HostKey, deposit: &Deposit) -> Option<Arrived> {
     let serial = deposit.header().serial();
+    if mailbox.own.recovery && !mailbox.issued.contains_key(&serial) {
+        mailbox.issued.extend(mailbox.secret.recognise(deposit, [link]).map(|issued| (serial, issued)));
+    }
     let verdict = mailbox.secret.judge(host, deposit, mailbox.issued.get(&serial));
     let Verdict::Contact { seed, .. } = verdict else { return None };
     if let Some(issued) = mailbox.issued.get_mut(&serial) {

@@ -105,6 +105,22 @@ fn an_old_backup_does_and_so_does_a_second_restoration_from_a_newer_one() {
     assert_eq!(has(&world, ALICE, "welcome back again"), 1);
 }
 
+/// Its own stamps are spent, and the contact's were issued after the backup: by their keys alone they are known.
+#[test]
+fn whoever_is_set_up_from_a_backup_older_than_several_hellos_is_reached_by_the_contacts_hello() {
+    let mut world = World::new(21);
+    let backups = [(); 3].map(|()| world.sides[ALICE].session.backup());
+    for (time, backup) in backups.into_iter().enumerate() {
+        restore(&mut world, ALICE, backup);
+        world.sides[ALICE].mailboxes.iter_mut().for_each(|mailbox| mailbox.issued.clear());
+        let (here, back) = (format!("here {time}"), format!("welcome back {time}"));
+        world.sides[ALICE].offer(item(&here));
+        world.sides[BOB].offer(item(&back));
+        world.run(60 * DAY_MS);
+        assert_eq!((has(&world, ALICE, &back), has(&world, BOB, &here)), (1, 1), "{time}");
+    }
+}
+
 #[test]
 fn a_database_that_was_set_back_is_noticed_and_the_link_is_made_anew() {
     for seed in 0..4 {

@@ -132,6 +132,22 @@ fn what_no_contact_made_is_the_hosts_doing() {
     assert_eq!(fault(&owner(), &altered, Some(&issued(Class::S))), Some(HostFault::Signature));
 }
 
+#[test]
+fn whose_a_stamp_for_the_recovery_mailbox_is_can_be_seen_without_a_record_of_it() {
+    let links: Vec<LinkId> = (0..4).map(|n| LinkId([n; 16])).collect();
+    let batch = owner().recovery_batch(links[2]);
+    let theirs = owner().issue(batch, Class::S, &[Serial(3)]).stamps(host()).remove(0);
+    let deposit = theirs.deposit(body(Class::S)).expect("the right length");
+    let issued = owner().recognise(&deposit, links.iter().copied()).expect("one of them");
+    assert_eq!((issued.link, issued.batch, issued.used), (links[2], batch, false));
+    assert_eq!(fault(&owner(), &deposit, Some(&issued)), None);
+    // Of a link that is no more, of another mailbox, and what the host made itself.
+    assert_eq!(owner().recognise(&deposit, links[..2].iter().copied()), None);
+    assert_eq!(MailboxSecret::from_bytes([2; 32]).recognise(&deposit, links.iter().copied()), None);
+    let junk = stamp(Class::S, 3).deposit(body(Class::S)).expect("the right length");
+    assert_eq!(owner().recognise(&junk, links.iter().copied()), None);
+}
+
 /// The host holds `k_mb`, so it can make stamps that look good to itself.
 #[test]
 fn a_host_that_makes_stamps_of_its_own_is_found_out() {

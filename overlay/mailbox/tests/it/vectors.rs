@@ -256,6 +256,8 @@ fn stamps_and_deposits() {
             "class": 1,
             "serials": [7, 0xbeef],
             "batch_seed": hex(secret.batch_seed(batch).as_bytes()),
+            "link_id": hex([0xa5; 16]),
+            "recovery_batch": secret.recovery_batch(LinkId([0xa5; 16])).0,
             "batch_bytes": hex(issued.to_bytes()),
             "stamp_seed": hex(stamp.seed.as_bytes()),
             "verify_key": hex(stamp.seed.verify_key()),

@@ -269,6 +269,8 @@ def check_stamp(v):
         assert v[field] == hkdf(master, f"millpond/{label}/1".encode()).hex()
     assert v["read_key"] == ed25519_public(hkdf(master, b"millpond/read-key/1")).hex()
     assert v["batch_seed"] == hkdf(master, b"millpond/stamp-batch/1" + v["batch"].to_bytes(8, "big")).hex()
+    recovery = hkdf(master, b"millpond/recovery-batch/1" + H(v["link_id"]))
+    assert v["recovery_batch"] == int.from_bytes(recovery[:8], "big")
     packed = b"".join(serial.to_bytes(2, "big") + stamp(v, serial)[2] for serial in v["serials"])
     assert v["batch_bytes"] == cbor([H(v["mailbox_id"]), v["class"], H(v["batch_seed"]), packed]).hex()
     seed, key, tag, header = stamp(v, v["serials"][1])

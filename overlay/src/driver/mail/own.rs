@@ -103,7 +103,7 @@ impl Own {
         count: usize,
         rng: &mut impl CryptoRng,
     ) -> Option<(Grant, Vec<Change>)> {
-        let batch = BatchId::generate(rng);
+        let batch = if self.recovery { self.secret.recovery_batch(link) } else { BatchId::generate(rng) };
         let serials = draw_serials(&mut self.serials, count, rng)?;
         let id = self.secret.id();
         let mut changes = Vec::with_capacity(count);

@@ -111,6 +111,7 @@ impl Driver {
                 return;
             }
         };
+        self.recognise(mailbox, &fetched);
         let Some(own) = self.mail.own.get(&mailbox) else { return };
         let (host, secret) = (own.at.host, own.secret.clone());
         let mut of_links: BTreeMap<LinkId, (Vec<Arrived>, Vec<Serial>)> = BTreeMap::new();
@@ -165,6 +166,20 @@ impl Driver {
             }
         }
         self.delete(mailbox, gone);
+    }
+
+    /// After a restoration contacts may come under stamps of which the backup knows nothing. They are noted with what came.
+    fn recognise(&mut self, mailbox: MailboxId, fetched: &Fetched) {
+        let super::Mail { own, sessions, .. } = &mut self.mail;
+        let Some(own) = own.get_mut(&mailbox).filter(|own| own.recovery) else { return };
+        for deposit in &fetched.deposits {
+            let serial = deposit.header().serial();
+            if !own.issued.contains_key(&serial)
+                && let Some(issued) = own.secret.recognise(deposit, sessions.keys().copied())
+            {
+                own.known(serial, issued);
+            }
+        }
     }
 
     /// Whether the node takes more of the peer of a link.

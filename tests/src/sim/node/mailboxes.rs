@@ -137,13 +137,14 @@ impl Node {
     }
 
     /// Whose is what a host handed out, and what can go at once.
-    pub(super) fn judge(&self, mailbox: MailboxId, page: &Fetched, step: &mut Step<'_>) -> (OfLinks, Vec<Serial>) {
+    pub(super) fn judge(&mut self, mailbox: MailboxId, page: &Fetched, step: &mut Step<'_>) -> (OfLinks, Vec<Serial>) {
         let (mut of_links, mut gone) = (OfLinks::new(), Vec::new());
-        let (Some(own), Some(memory)) = (self.disk.mailboxes.get(&mailbox), &self.memory) else {
+        let (Some(own), Some(memory)) = (self.disk.mailboxes.get_mut(&mailbox), &self.memory) else {
             return (of_links, gone);
         };
         for deposit in &page.deposits {
             let serial = deposit.header().serial();
+            own.recognise(deposit, memory.peers.keys().copied());
             match own.secret.judge(&own.shown.host, deposit, own.issued.get(&serial)) {
                 Verdict::Contact { link, seed } => {
                     // Of a link that is no more: noted and deleted.
