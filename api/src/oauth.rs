@@ -10,6 +10,7 @@ mod device;
 mod json;
 mod page;
 pub(crate) mod sso;
+pub(crate) mod terms;
 
 use axum::{
     Router,
@@ -30,6 +31,7 @@ pub(crate) fn router() -> Router<NodeHandle> {
         .route("/oauth2/authorize", get(authorize::ask).post(authorize::decide))
         .route(sso::PATH, get(sso::ask).post(sso::decide))
         .route(confirm::PATH, get(confirm::ask).post(confirm::decide))
+        .route(terms::PATH, get(terms::ask).post(terms::decide))
         .route(confirm::SCRIPT_PATH, get(confirm::script))
         .route("/oauth2/device", get(device::ask).post(device::decide))
         .route("/oauth2/style.css", get(page::style))
@@ -38,5 +40,5 @@ pub(crate) fn router() -> Router<NodeHandle> {
 
 /// Whether a path is a page for people, which no other origin may read.
 pub(crate) fn is_page(path: &str) -> bool {
-    matches!(path, "/oauth2/authorize" | "/oauth2/device" | sso::PATH | confirm::PATH | "/account")
+    matches!(path, "/oauth2/authorize" | "/oauth2/device" | sso::PATH | confirm::PATH | terms::PATH | "/account")
 }

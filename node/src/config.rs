@@ -11,10 +11,12 @@ use ruma::{
 };
 
 mod blocked;
+mod policy;
 mod tor;
 
 pub(crate) use blocked::glob;
 pub use blocked::{Blocked, Pattern};
+pub use policy::Policy;
 pub use tor::{PluggableTransport, Tor as TorSettings, TorMode};
 
 /// Who may make an account through the client API.
@@ -87,6 +89,8 @@ pub struct Config {
     pub identity_token: Option<String>,
     /// Clients that only know single sign-on may log in through the node's own login page.
     pub single_sign_on: bool,
+    /// What strangers must accept before they register.
+    pub registration_terms: Vec<Policy>,
     /// The secret with which `/_synapse/admin/v1/register` makes accounts; none: it makes none.
     pub registration_shared_secret: Option<String>,
 }
@@ -204,6 +208,7 @@ impl Config {
             identity_server: None,
             identity_token: None,
             single_sign_on: false,
+            registration_terms: Vec::new(),
             registration_shared_secret: None,
         }
     }

@@ -26,6 +26,9 @@ const SESSION: &str = "millpond_session";
 /// The cookie that a form's token must equal.
 const CSRF: &str = "millpond_csrf";
 
+/// The field of who accepts the terms.
+pub(super) const TERMS: &str = "terms";
+
 /// A form or a query; none if a parameter comes twice.
 pub(super) fn form(bytes: &[u8]) -> Option<Form> {
     let mut form = Form::new();
@@ -128,6 +131,7 @@ impl Visit {
     pub(super) async fn register(&mut self, node: &NodeHandle) -> Result<(), Refusal> {
         let field = |name: &str| self.form.get(name).cloned().unwrap_or_default();
         let (name, password, token) = (field("user"), field("password"), field("registration_token"));
+        let accepted = self.form.contains_key(TERMS);
         node.accounts.available(&name)?;
         let auth = match node.core.config().registration {
             Registration::Token => AuthData::RegistrationToken(RegistrationToken::new(token)),
@@ -135,7 +139,7 @@ impl Visit {
         };
         let path = "/oauth2/authorize".to_owned();
         let asked = Asked { method: Method::POST, path, body: Bytes::new(), address: self.address };
-        node.accounts.confirm_registration(Some(&auth), asked).await?;
+        node.accounts.confirm_registration_in_browser(auth, accepted, asked).await?;
         let account = NewAccount { name, password: Some(password), admin: false };
         node.accounts.create(account, None).await?;
         Ok(())

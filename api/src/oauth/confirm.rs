@@ -19,11 +19,11 @@ use super::{
     page::{self, Page, credentials, told},
 };
 
-/// The address of the page for a session.
-pub(crate) fn page_url(base: &str, session: &str) -> String {
+/// The address of a page for a session.
+pub(crate) fn page_url(base: &str, path: &str, session: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair(SESSION, session);
-    format!("{}{PATH}?{}", base.trim_end_matches('/'), query.finish())
+    format!("{}{path}?{}", base.trim_end_matches('/'), query.finish())
 }
 
 pub(super) async fn ask(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
@@ -51,12 +51,15 @@ pub(super) async fn decide(State(node): State<NodeHandle>, request: Request<Body
         Err(refusal) => Err(refusal),
     };
     match done {
-        Ok(()) => Page::new("Confirmed")
-            .say("Your client goes on now. You can close this page.")
-            .runs(SCRIPT_PATH)
-            .answer(StatusCode::OK, Some(&visit)),
+        Ok(()) => finished("Confirmed", &visit),
         Err(refusal) => show(&visit, &wanted, Some(&told(&refusal)), StatusCode::FORBIDDEN),
     }
+}
+
+/// The page at the end of a stage.
+pub(super) fn finished(title: &'static str, visit: &Visit) -> Response {
+    let page = Page::new(title).say("Your client goes on now. You can close this page.");
+    page.runs(SCRIPT_PATH).answer(StatusCode::OK, Some(visit))
 }
 
 /// What tells the client (client-server API, "Fallback"): an application that shows the page, or the page that opened it.
@@ -94,11 +97,11 @@ fn show(visit: &Visit, wanted: &ToConfirm, wrong: Option<&str>, status: StatusCo
 }
 
 /// Where the page is.
-pub(super) const PATH: &str = "/oauth2/confirm";
+pub(crate) const PATH: &str = "/oauth2/confirm";
 /// Where its script is.
 pub(super) const SCRIPT_PATH: &str = "/oauth2/confirmed.js";
 /// The parameter, as the specification names it.
-const SESSION: &str = "session";
+pub(super) const SESSION: &str = "session";
 /// As the specification has it.
 const SCRIPT: &str = r#"if (window.onAuthDone) {
     window.onAuthDone();

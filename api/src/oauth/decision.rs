@@ -62,7 +62,9 @@ pub(super) fn sign_in_form(page: Page, path: &str, visit: &Visit, node: &NodeHan
     if visit.creates(node) {
         let token = node.core.config().registration == Registration::Token;
         let buttons = [("create", "Create the account and allow"), ("refuse", "Refuse")];
-        return page.form(path, visit, &visit.form, &new_credentials(&user, token), &buttons);
+        let terms = &node.core.config().registration_terms;
+        let page = terms.iter().fold(page, |page, policy| page.link(&policy.name, &policy.url));
+        return page.form(path, visit, &visit.form, &new_credentials(&user, token, !terms.is_empty()), &buttons);
     }
     let buttons = [("allow", "Sign in and allow"), ("refuse", "Refuse")];
     page.form(path, visit, &visit.form, &credentials(&user), &buttons)

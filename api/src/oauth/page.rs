@@ -6,7 +6,7 @@ use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use millpond_node::accounts::oauth::{Form, Refusal};
 
-use super::browser::Visit;
+use super::browser::{TERMS, Visit};
 
 /// A page under construction.
 pub(super) struct Page {
@@ -43,6 +43,13 @@ impl Page {
         self
     }
 
+    /// A document somewhere else.
+    pub(super) fn link(mut self, name: &str, url: &str) -> Self {
+        let (name, url) = (escape(name), escape(url));
+        let _ = write!(self.body, "<p><a href=\"{url}\" target=\"_blank\" rel=\"noreferrer\">{name}</a></p>");
+        self
+    }
+
     /// A form that comes back to `path` with hidden values, what `inputs` says, and buttons for the field `do`.
     pub(super) fn form(
         mut self,
@@ -54,9 +61,9 @@ impl Page {
     ) -> Self {
         let _ = write!(self.body, "<form method=\"post\" action=\"{}\">", escape(path));
         // What the user fills in is asked again, and the token is this page's.
-        let given = hidden
-            .iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "do" | "user" | "password" | "registration_token" | "csrf"));
+        let given = hidden.iter().filter(|(name, _)| {
+            !matches!(name.as_str(), "do" | "user" | "password" | "registration_token" | "terms" | "csrf")
+        });
         for (name, value) in given.map(|(name, value)| (name.as_str(), value.as_str())).chain([("csrf", &*visit.csrf)])
         {
             let (name, value) = (escape(name), escape(value));
@@ -156,11 +163,12 @@ pub(super) fn credentials<'a>(user: &'a str) -> [Input<'a>; 2] {
     ]
 }
 
-/// The fields of somebody who has no account yet; `token`: who may make one shows a token.
-pub(super) fn new_credentials(user: &str, token: bool) -> Vec<Input<'_>> {
+/// The fields of somebody who has no account yet; `token`: who may make one shows a token; `terms`: he must accept them.
+pub(super) fn new_credentials(user: &str, token: bool, terms: bool) -> Vec<Input<'_>> {
     let token =
         Input { name: "registration_token", label: "Registration token", kind: "text", value: "" }.only_if(token);
-    credentials(user).into_iter().chain(token).collect()
+    let terms = Input { name: TERMS, label: "I accept these terms", kind: "checkbox", value: "yes" }.only_if(terms);
+    credentials(user).into_iter().chain(token).chain(terms).collect()
 }
 
 /// Leads the browser on.

@@ -42,6 +42,38 @@ async fn a_registration_token_is_asked_for_and_taken() {
 }
 
 #[tokio::test]
+async fn who_registers_where_there_are_terms_accepts_them() {
+    let node = TestNode::with(|config| {
+        config.registration_terms =
+            ["Terms of use 1.2 https://pond.example/terms", "Privacy 2026-01 https://pond.example/p"]
+                .map(|policy| policy.parse().unwrap())
+                .to_vec();
+    });
+    let body = json!({ "username": "alice", "password": "secret" });
+    let (status, asked) = node.post("", REGISTER, body.clone()).await;
+    assert_eq!(status, 401);
+    assert_eq!(asked["flows"], json!([{ "stages": ["m.login.registration_token", "m.login.terms"] }]));
+    let policies = json!({
+        "terms_of_use": { "version": "1.2", "en": { "name": "Terms of use", "url": "https://pond.example/terms" } },
+        "privacy": { "version": "2026-01", "en": { "name": "Privacy", "url": "https://pond.example/p" } },
+    });
+    assert_eq!(asked["params"], json!({ "m.login.terms": { "policies": policies } }));
+    let session = &asked["session"];
+    let token = json!({ "type": "m.login.registration_token", "token": REGISTRATION_TOKEN, "session": session });
+    let (status, asked) = node.post("", REGISTER, with(body.clone(), token)).await;
+    assert_eq!((status.as_u16(), &asked["completed"]), (401, &json!(["m.login.registration_token"])));
+    let terms = json!({ "type": "m.login.terms", "session": session });
+    node.ok(node.post("", REGISTER, with(body, terms.clone()))).await;
+    // They are no stage of anything else, and alone they are not enough.
+    let bob = json!({ "username": "bob", "password": "secret" });
+    let (status, asked) = node.post("", REGISTER, with(bob, json!({ "type": "m.login.terms" }))).await;
+    assert_eq!((status.as_u16(), &asked["completed"]), (401, &json!(["m.login.terms"])));
+    let end = json!({ "auth": { "type": "m.login.terms" } });
+    let (status, asked) = node.post("", "/_matrix/client/v3/account/deactivate", end).await;
+    assert_eq!((status.as_u16(), &asked["errcode"]), (401, &json!("M_UNRECOGNIZED")));
+}
+
+#[tokio::test]
 async fn an_open_node_takes_the_dummy_stage_at_once_and_does_not_log_in_when_told_so() {
     let node = TestNode::with(|config| config.registration = Registration::Open);
     let body = json!({

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use millpond_node::{
-    config::{Config, Pattern},
+    config::{Config, Pattern, Policy},
     egress::Network,
 };
 use serde::Deserialize;
@@ -21,7 +21,10 @@ mod values;
 
 pub(crate) use classic::Doors;
 pub(crate) use tor::TorFlags;
-use values::{blocked, blocked_in_file, bytes, listen_in_file, network, networks_in_file, socket_address};
+use values::{
+    blocked, blocked_in_file, bytes, listen_in_file, network, networks_in_file, policies_in_file, policy,
+    socket_address,
+};
 
 /// What can be set. All optional, because each may come from elsewhere.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -179,6 +182,10 @@ pub(crate) struct Settings {
     /// Whether clients that only know single sign-on may log in through the node's login page [default: false]
     #[arg(long, env = "MILLPOND_SINGLE_SIGN_ON", value_name = "true|false")]
     pub(crate) single_sign_on: Option<bool>,
+    /// What strangers must accept before they register, as NAME VERSION URL, with a | between them [default: nothing]
+    #[arg(long, env = "MILLPOND_REGISTRATION_TERMS", value_delimiter = '|', value_name = "TERMS", value_parser = policy)]
+    #[serde(deserialize_with = "policies_in_file")]
+    pub(crate) registration_terms: Option<Vec<Policy>>,
     /// The secret with which tools make accounts at /_synapse/admin/v1/register [default: none, and no such accounts]
     #[arg(long, env = "MILLPOND_REGISTRATION_SHARED_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub(crate) registration_shared_secret: Option<String>,
@@ -318,6 +325,7 @@ impl Settings {
             identity_server,
             identity_token,
             single_sign_on,
+            registration_terms,
             registration_shared_secret,
             support_page,
             support_email,

@@ -20,13 +20,13 @@ use ruma::{
     },
     thirdparty::Medium,
 };
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{Accounts, Address, Sender, Validated, token};
 use crate::{Error, config::Registration};
 
 mod sso;
+mod terms;
 
 pub use sso::ToConfirm;
 
@@ -72,6 +72,8 @@ struct Session {
     address: Option<Validated>,
     /// What may be confirmed on our page, where single sign-on is a stage.
     to_confirm: Option<ToConfirm>,
+    /// It is that of a stranger who must accept the terms.
+    has_terms: bool,
     expires_ms: u64,
 }
 
@@ -120,7 +122,11 @@ impl Accounts {
         let bound_to = digest(goal, &asked);
         let (id, mut session) = match auth.and_then(AuthData::session) {
             Some(id) => (id.to_owned(), self.session(id, &bound_to)?),
-            None => (token::random_token(), self.fresh(bound_to, self.to_confirm(goal, &asked))),
+            None => {
+                let has_terms = flows.iter().any(|flow| flow.contains(&AuthType::Terms));
+                let fresh = self.fresh(bound_to);
+                (token::random_token(), Session { to_confirm: self.to_confirm(goal, &asked), has_terms, ..fresh })
+            }
         };
         let refusal = match auth {
             Some(auth) => self.stage(goal, &flows, auth, &mut session, asked.address).await?,
@@ -132,7 +138,7 @@ impl Accounts {
         }
         let mut info = UiaaInfo::new(flows.into_iter().map(AuthFlow::new).collect());
         info.completed.clone_from(&session.completed);
-        info.params = RawValue::from_string("{}".to_owned()).ok();
+        info.params = self.params(goal);
         info.session = Some(id.clone());
         info.auth_error = refusal.map(Box::new);
         self.0.uiaa.keep(id, session, self.0.core.clock().now_ms());
@@ -161,12 +167,24 @@ impl Accounts {
             // An address that is shown before the rest belongs to the account then.
             Goal::Registration => addresses.map(|stage| vec![stage, first.clone()]).collect(),
         };
-        Ok([vec![first]].into_iter().chain(others).collect())
+        let mut flows: Vec<_> = [vec![first]].into_iter().chain(others).collect();
+        if matches!(goal, Goal::Registration) && !config.registration_terms.is_empty() {
+            flows.iter_mut().for_each(|flow| flow.push(AuthType::Terms));
+        }
+        Ok(flows)
     }
 
-    fn fresh(&self, bound_to: [u8; 32], to_confirm: Option<ToConfirm>) -> Session {
+    fn fresh(&self, bound_to: [u8; 32]) -> Session {
         let expires_ms = self.0.core.clock().now_ms() + SESSION_MS;
-        Session { bound_to, completed: Vec::new(), user_id: None, address: None, to_confirm, expires_ms }
+        Session {
+            bound_to,
+            completed: Vec::new(),
+            user_id: None,
+            address: None,
+            to_confirm: None,
+            has_terms: false,
+            expires_ms,
+        }
     }
 
     fn session(&self, id: &str, bound_to: &[u8; 32]) -> Result<Session, Error> {
@@ -216,7 +234,7 @@ impl Accounts {
                 }
                 (!right).then_some("This registration token is not valid")
             }
-            AuthData::Dummy(_) => None,
+            AuthData::Dummy(_) | AuthData::Terms(_) => None,
             AuthData::EmailIdentity(EmailIdentity { thirdparty_id_creds, .. })
             | AuthData::Msisdn(Msisdn { thirdparty_id_creds, .. }) => {
                 if let Err(refusal) = self.address_stage(goal, &kind, thirdparty_id_creds, session, address).await {
@@ -312,11 +330,13 @@ impl Accounts {
 impl Sessions {
     fn keep(&self, id: String, mut session: Session, now_ms: u64) {
         let mut sessions = self.lock();
-        // What was confirmed on our page while the request was looked at stays so.
-        if let Some(known) = sessions.get(&id).filter(|known| known.completed.contains(&AuthType::Sso))
-            && !session.completed.contains(&AuthType::Sso)
-        {
-            session.completed.push(AuthType::Sso);
+        // What was done on our pages while the request was looked at stays so.
+        if let Some(known) = sessions.get(&id) {
+            for stage in [AuthType::Sso, AuthType::Terms] {
+                if known.completed.contains(&stage) && !session.completed.contains(&stage) {
+                    session.completed.push(stage);
+                }
+            }
             session.user_id = session.user_id.or_else(|| known.user_id.clone());
         }
         if sessions.len() >= CAPACITY {

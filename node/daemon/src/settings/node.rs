@@ -44,6 +44,7 @@ impl Settings {
         node.identity_server = self.identity_server()?;
         node.identity_token = self.identity_token.clone();
         node.single_sign_on = self.single_sign_on.unwrap_or(false);
+        node.registration_terms = self.registration_terms.clone().unwrap_or_default();
         Ok(())
     }
 

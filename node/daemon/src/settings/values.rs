@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use millpond_node::{config::Pattern, egress::Network};
+use millpond_node::{
+    config::{Pattern, Policy},
+    egress::Network,
+};
 use serde::Deserialize;
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
@@ -19,6 +22,18 @@ pub(super) fn blocked_in_file<'de, D: serde::Deserializer<'de>>(
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parsed: Result<Vec<_>, _> = texts.iter().map(|text| blocked(text)).collect();
     parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("block: {wrong}")))
+}
+
+pub(super) fn policy(text: &str) -> Result<Policy, String> {
+    text.parse()
+}
+
+pub(super) fn policies_in_file<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<Policy>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| policy(text)).collect();
+    parsed.map(Some).map_err(|wrong| serde::de::Error::custom(format!("registration-terms: {wrong}")))
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {
