@@ -132,3 +132,15 @@ fn what_most_soft_fail_comes_to_everybody_and_to_a_newcomer_when_somebody_who_ac
 fn a_node_that_said_hello_after_its_backup_is_found_by_a_member_who_was_away_for_sixty_days() {
     holds(Plan::of_seed(40_452, 20, 3));
 }
+
+#[test]
+fn when_an_honest_host_has_lost_everything_and_the_other_lies_stamps_for_the_new_mailboxes_come_through() {
+    for seed in [40_411, 40_973] {
+        holds(Plan::of_seed(seed, 20, 3));
+    }
+}
+
+#[test]
+fn an_old_event_that_reaches_a_newcomer_late_is_an_end_for_him_until_he_speaks() {
+    holds(Plan::of_seed(40_527, 20, 3));
+}

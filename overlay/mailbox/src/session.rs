@@ -88,6 +88,10 @@ pub struct Session {
     failing: BTreeMap<HostKey, UnixMillis>,
     /// Acknowledgements alone that are on their way, and into which mailbox.
     acks: BTreeMap<u32, (HostKey, MailboxId)>,
+    /// Acknowledgements in a row that no host took.
+    ack_failures: u8,
+    /// The peer says something again: what acknowledged it was lost.
+    ack_again: bool,
     /// What came before the answer to our HELLO and may open with what that brings.
     early: Vec<Arrived>,
     /// The last slot could do nothing about what is due: until something happens, another is of no use.

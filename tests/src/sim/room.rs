@@ -283,16 +283,17 @@ impl Room {
 
     /// Ends of the other copy that this one has and does not take for ends, although neither has soft-failed what makes the difference:
     /// the event itself here, or there what follows it here. What is soft-failed is no end and ends nothing, until something follows it
-    /// that is not.
+    /// that is not. `history` is what was before one of the two was invited: what came to him of it later is an end for him until he speaks,
+    /// because he has nothing that followed it.
     #[must_use]
-    pub fn unexplained_ends(&self, other: &Self) -> usize {
+    pub fn unexplained_ends(&self, other: &Self, history: &BTreeSet<OwnedEventId>) -> usize {
         let fails = |room: &Self, id: &EventId| room.events.get(id).is_some_and(|pdu| pdu.flags().soft_failed);
         let followed_here = |id: &OwnedEventId| {
             let mut accepted = self.events.values().filter(|pdu| !pdu.flags().rejected && !pdu.flags().soft_failed);
             accepted.any(|pdu| pdu.prev_events().contains(id) && fails(other, pdu.event_id()))
         };
         let ends = other.extremities.difference(&self.extremities);
-        ends.filter(|id| !fails(self, id) && !followed_here(id)).count()
+        ends.filter(|id| !history.contains(*id) && !fails(self, id) && !followed_here(id)).count()
     }
 
     /// What must be the same on every node, its ends where the difference is not explained by soft failures.

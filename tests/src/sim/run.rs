@@ -28,7 +28,10 @@ pub fn run(plan: Plan, aloud: bool) -> Report {
     let seed = plan.seed;
     let mut world = World::new(plan, aloud);
     let settled = world.run();
-    let mut faults = verdict::faults(&world, When::AllSaid);
+    let mut faults = verdict::faults(&world, When::BranchesOpen);
+    if faults.is_empty() {
+        faults = verdict::faults(&world, When::AllSaid);
+    }
     if !settled && faults.is_empty() {
         faults.push("a node does not run".to_owned());
     }

@@ -103,8 +103,8 @@ fn differences(world: &World, when: When, (number, held): (usize, &Room), whole:
     // and none but in the ends and in what they resolve to.
     if branches_open
         && outcome.extremities != wanted.extremities
-        && held.unexplained_ends(whole) == 0
-        && whole.unexplained_ends(held) == 0
+        && held.unexplained_ends(whole, &history) == 0
+        && whole.unexplained_ends(held, &history) == 0
     {
         outcome.extremities.clone_from(&wanted.extremities);
         outcome.current.clone_from(&wanted.current);

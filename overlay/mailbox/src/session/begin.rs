@@ -85,7 +85,19 @@ impl Session {
 
     pub(super) fn with_state(state: State) -> Self {
         let (air, fresh, failing, acks) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { state, queue: Queue::default(), air, fresh, failing, acks, early: Vec::new(), rest: None, woken: false }
+        Self {
+            state,
+            queue: Queue::default(),
+            air,
+            fresh,
+            failing,
+            acks,
+            ack_failures: 0,
+            ack_again: false,
+            early: Vec::new(),
+            rest: None,
+            woken: false,
+        }
     }
 
     fn of(detached: Detached, me: &NodeName, stamps: Vec<Grant>, now: UnixMillis) -> Self {

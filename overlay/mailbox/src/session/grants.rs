@@ -147,7 +147,10 @@ impl Grants {
             let count = target.saturating_sub(self.outstanding(mailbox.id, class));
             (count > 0).then_some(Wanted { mailbox: *mailbox, class, count })
         });
-        lacking.collect()
+        // What is small, and for each host, goes before what is large: a small frame takes two or three of these, and always the oldest.
+        let mut wanted: Vec<Wanted> = lacking.collect();
+        wanted.sort_by_key(|wanted| wanted.class);
+        wanted
     }
 
     /// Whether the peer may soon be unable to send: it then gets stamps in a frame that has to be acknowledged.
@@ -181,11 +184,12 @@ impl Grants {
         }
     }
 
-    /// Mailboxes that are closed count no more.
+    /// Mailboxes that are closed count no more. Stamps for one that only drains are of no use to who has not got them yet, and would
+    /// keep those for the one in its place waiting: its host may have lost it.
     pub(super) fn forget_closed(&mut self, mailboxes: &[OwnMailbox]) {
-        let open = |id: MailboxId| mailboxes.iter().any(|mailbox| mailbox.id == id);
-        self.out.retain(|out| open(out.mailbox));
-        self.pending.retain(|(_, grant)| open(grant.batch.mailbox()));
+        self.out.retain(|out| mailboxes.iter().any(|mailbox| mailbox.id == out.mailbox));
+        let in_use = |id: MailboxId| mailboxes.iter().any(|mailbox| mailbox.id == id && !mailbox.draining);
+        self.pending.retain(|(_, grant)| in_use(grant.batch.mailbox()));
     }
 
     fn outstanding(&self, mailbox: MailboxId, class: Class) -> u16 {

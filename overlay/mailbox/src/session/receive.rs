@@ -106,9 +106,12 @@ impl Session {
         let numbered = opened.kind == Kind::Frame;
         let number = u64::from(opened.frame_no);
         let Some(line) = &mut self.state.live else { return };
-        // 1. Duplicates are dropped before Olm; the acknowledgement may have been lost.
+        // 1. Duplicates are dropped before Olm; the acknowledgement may have been lost. Who says something again is heard: asleep, we would
+        // never acknowledge it.
         if numbered && line.frames.contains(number) {
-            return self.acknowledge(ctx);
+            self.acknowledge(ctx);
+            self.ack_again = true;
+            return self.wake(ctx, out);
         }
         if numbered && line.frames.is_beyond(number) {
             return out.notice(Notice::Misbehaved(Fault::Beyond));

@@ -105,7 +105,7 @@ impl Session {
             return;
         }
         if deposit.flight == 0 {
-            return self.on_acks_outcome(ctx, deposit.copy, outcome, out);
+            return self.on_acks_outcome(ctx, deposit.copy, outcome, out, rng);
         }
         let first = self.fresh.remove(&deposit);
         let Some(index) = self.state.flights.iter().position(|flight| flight.id == deposit.flight) else { return };
@@ -166,7 +166,14 @@ impl Session {
     }
 
     /// Acknowledgements are made anew, not sent again: at once if another host may take them.
-    fn on_acks_outcome(&mut self, ctx: &Context<'_>, number: u32, outcome: Outcome, out: &mut Out) {
+    fn on_acks_outcome(
+        &mut self,
+        ctx: &Context<'_>,
+        number: u32,
+        outcome: Outcome,
+        out: &mut Out,
+        rng: &mut impl CryptoRng,
+    ) {
         let Some((host, mailbox)) = self.acks.remove(&number) else { return };
         out.noted();
         match outcome {
@@ -174,6 +181,7 @@ impl Session {
                 self.failing.remove(&host);
                 self.state.wallet.stored(mailbox);
                 self.state.ack_unsure = !self.acks.is_empty();
+                self.ack_failures = 0;
                 return;
             }
             Outcome::Full | Outcome::Unreachable => {
@@ -185,7 +193,10 @@ impl Session {
             }
         }
         let failing: Vec<HostKey> = self.failing.keys().copied().collect();
-        let wait = if self.has_stamp(ctx.now, Class::S, true, &failing) { Duration::ZERO } else { FIRST_RETRY };
+        // Each try costs a stamp: while no host answers, few are made.
+        let other = self.has_stamp(ctx.now, Class::S, true, &failing);
+        let wait = if other { Duration::ZERO } else { backoff(self.ack_failures, rng) };
+        self.ack_failures = if other { self.ack_failures } else { self.ack_failures.saturating_add(1) };
         let due = ctx.now.after(wait);
         self.state.ack_due = Some(self.state.ack_due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -383,8 +394,6 @@ const HOLE: Duration = Duration::from_secs(3_600);
 const DORMANT: Duration = days(30);
 /// Without anything happening here at all: longer than any wait between two tries.
 const AWAY: Duration = days(10);
-/// After acknowledgements that no host took.
-const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Between two tries of a HELLO that a host refused.
 const DAY: Duration = days(1);

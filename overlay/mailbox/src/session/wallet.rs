@@ -105,6 +105,15 @@ impl Wallet {
         !self.purses.iter().any(|purse| purse.is_open(now) && purse.count(Class::S) + purse.count(Class::L) > 0)
     }
 
+    /// Hosts at which something can be said now, each once.
+    pub(super) fn hosts(&self, now: UnixMillis) -> Vec<HostKey> {
+        let usable = |purse: &&Purse| purse.is_open(now) && purse.count(Class::S) + purse.count(Class::L) > 0;
+        let mut hosts: Vec<HostKey> = self.purses.iter().filter(usable).map(|purse| purse.host).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
     /// When the first mailbox that was given up for a while is tried again.
     pub(super) fn opens(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.purses.iter().filter_map(|purse| purse.shut).filter(|until| now < *until).min()

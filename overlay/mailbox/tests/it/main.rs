@@ -17,6 +17,7 @@ mod introductions;
 mod key_documents;
 mod link_adversaries;
 mod link_vectors;
+mod lost_mailboxes;
 mod names;
 mod packing;
 mod parsers;
