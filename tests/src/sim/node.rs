@@ -200,6 +200,13 @@ impl Node {
         self.memory.is_some()
     }
 
+    /// Whether the link with a peer sleeps: nothing came through for 30 days.
+    #[must_use]
+    pub fn sleeps(&self, peer: usize) -> bool {
+        let carried = self.memory.as_ref().and_then(|memory| memory.sessions.get(&peer));
+        carried.is_some_and(|carried| carried.session.is_dormant())
+    }
+
     /// What is in memory is gone.
     pub fn stop(&mut self) {
         self.memory = None;
