@@ -23,6 +23,10 @@ pub(super) struct Carried {
     pub(super) offered: BTreeSet<u64>,
     /// When it wants a slot, by the node's clock.
     pub(super) due: Option<UnixMillis>,
+    /// Less was offered than is owed: as the node (`node/src/outbox.rs`), it offers more as soon as something is done.
+    pub(super) cut: bool,
+    /// Something was done since.
+    more: bool,
 }
 
 /// The disk with what waits for it.
@@ -59,7 +63,7 @@ impl Carried {
     pub(super) fn read(rows: &MapRows) -> Self {
         let record = rows.0.get(&RowKey::Record).expect("a session has a record");
         let session = Session::from_record(record).expect("what was stored can be read");
-        Self { session, lazy: Vec::new(), offered: BTreeSet::new(), due: None }
+        Self { session, lazy: Vec::new(), offered: BTreeSet::new(), due: None, cut: false, more: false }
     }
 
     pub(super) fn link(&self) -> LinkId {
@@ -115,6 +119,9 @@ impl Node {
         let kept = self.perform(peer, effects, used, step)?;
         if let Some(carried) = self.memory.as_mut().and_then(|memory| memory.sessions.get_mut(&peer)) {
             carried.due = carried.session.wants_slot(now, &shown);
+            if std::mem::take(&mut carried.more) {
+                carried.due = Some(now);
+            }
         }
         Ok(kept)
     }
@@ -177,6 +184,7 @@ impl Node {
         step.stats.commits += 1;
         step.trace.note(step.now, format_args!("{} -> {peer}: {commit:?} {:?}", self.index, Handles(&commit.done)));
         let rows = self.disk.sessions.entry(peer).or_default();
+        carried.more |= carried.cut && !commit.done.is_empty();
         carried.lazy.drain(..).for_each(|lazy| rows.apply(&lazy));
         rows.apply(&commit);
         for delivered in commit.deliver {

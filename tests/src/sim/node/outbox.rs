@@ -42,9 +42,14 @@ impl Node {
         };
         let mut room = carried.session.room_for_more();
         let mut items = Vec::new();
+        carried.cut = false;
         // What is known has the lower positions, but for what was offered anew.
         let fresh = outbox.iter().filter(|(position, _)| !carried.offered.contains(*position));
-        for (position, owed) in fresh.take(MAX_ROWS) {
+        for (looked_at, (position, owed)) in fresh.enumerate() {
+            if looked_at == MAX_ROWS {
+                carried.cut = true;
+                break;
+            }
             let offered = match owed {
                 Owed::Pdu(room, id) => {
                     let Some(json) = self.disk.rooms.get(room).and_then(|room| room.json(id)) else { continue };
@@ -90,7 +95,10 @@ impl Node {
                     }
                 }
             };
-            let Some(left) = room.checked_sub(offered.item.body().len()) else { break };
+            let Some(left) = room.checked_sub(offered.item.body().len()) else {
+                carried.cut = true;
+                break;
+            };
             room = left;
             items.push(offered);
         }
