@@ -38,6 +38,8 @@ const MAILBOXES: u32 = 10_000;
 const ENVELOPES: u16 = 4;
 /// Depositors at once, each waiting for STORED before the next; half of what one address may have open.
 const DEPOSITORS: u32 = 64;
+/// The name of the variable that gives another number: at 64 the one core of the host is what is waited for.
+const DEPOSITORS_VARIABLE: &str = "DEPOSITORS";
 /// Deposits of each.
 const EACH: u32 = 400;
 /// Owners who read at once.
@@ -64,15 +66,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(read_all(&running.link));
     println!("all of them read by {OWNERS} owners at once: {} MiB", running.resident("VmRSS:"));
-    let (times, took) = runtime.block_on(deposit_all(&running.link, host));
+    let count = std::env::var(DEPOSITORS_VARIABLE).map_or(DEPOSITORS, |count| count.parse().expect("a number"));
+    let (times, took) = runtime.block_on(deposit_all(count, &running.link, host));
     let after = probe(dir.path());
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     let fsync = before.max(after);
     println!("fsync 4 KiB p50 before / after: {:.3} / {:.3} ms", millis(before), millis(after));
-    println!(
-        "durable deposits (S, {DEPOSITORS} depositors over streams): {:.0}/s",
-        times.len() as f64 / took.as_secs_f64()
-    );
+    println!("durable deposits (S, {count} depositors over streams): {:.0}/s", times.len() as f64 / took.as_secs_f64());
     let ratio = at(0.99).as_secs_f64() / fsync.as_secs_f64();
     println!("p50 {:.2} ms, p99 {:.2} ms = {ratio:.1} x fsync p50", millis(at(0.5)), millis(at(0.99)));
     println!("peak {} MiB, processor {:.1} s of the host in all", running.resident("VmHWM:"), running.cpu_seconds());
@@ -202,13 +202,13 @@ async fn read_all(link: &HostLink) {
 }
 
 /// The times of all deposits, the shortest first, and how long all of them took.
-async fn deposit_all(link: &HostLink, host: HostKey) -> (Vec<Duration>, Duration) {
+async fn deposit_all(count: u32, link: &HostLink, host: HostKey) -> (Vec<Duration>, Duration) {
     let client = client();
     let mut ready: Vec<(Depositor, Vec<Deposit>)> = Vec::new();
-    for depositor in 0..DEPOSITORS {
+    for depositor in 0..count {
         // Everybody writes to other mailboxes, each time to another one.
-        let to = |seq: u32| (depositor + seq * DEPOSITORS) % MAILBOXES;
-        let serial = |seq: u32| ENVELOPES + u16::try_from((depositor + seq * DEPOSITORS) / MAILBOXES).unwrap_or(0);
+        let to = |seq: u32| (depositor + seq * count) % MAILBOXES;
+        let serial = |seq: u32| ENVELOPES + u16::try_from((depositor + seq * count) / MAILBOXES).unwrap_or(0);
         let deposits = (0..EACH).map(|seq| deposit(to(seq), serial(seq), host)).collect();
         ready.push((client.depositor(&link.way).await.expect("a connection"), deposits));
     }
