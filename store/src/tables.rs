@@ -70,6 +70,8 @@ tables! {
     BACKWARD: (RoomShort, OwnedEventId) => u64;
     /// Gaps in the middle of a timeline: (room, position of the event before which history is missing).
     GAPS: (RoomShort, i64) => Gap;
+    /// When a gap was last filled after clients had gone past it: the position of the commit.
+    FILLED: RoomShort => u64;
     /// Which events of the timeline follow an event that came later than they or is missing:
     /// (room, earlier event, later event). Where events come in order nothing is written here.
     SUCCESSORS: (RoomShort, OwnedEventId, EventShort) => ();

@@ -5,6 +5,7 @@ mod early;
 mod flood;
 mod gaps;
 mod hostile;
+mod late;
 mod mailed;
 mod people;
 mod rooms;

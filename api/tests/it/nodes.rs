@@ -180,14 +180,19 @@ impl Net {
     pub async fn mailed_pair(&self) -> (Running, Running) {
         let (a, b) = (self.node().await, self.node().await);
         link(&a, &b).await;
-        self.mailboxes(&a).await;
-        self.mailboxes(&b).await;
-        for (one, other) in [(&a, &b), (&b, &a)] {
+        self.mail_between(&a, &b).await;
+        (a, b)
+    }
+
+    /// Gives two linked nodes mailboxes at the hosts, and stamps for each other's.
+    pub async fn mail_between(&self, a: &Running, b: &Running) {
+        self.mailboxes(a).await;
+        self.mailboxes(b).await;
+        for (one, other) in [(a, b), (b, a)] {
             let server = other.server();
             one.node.links.connect(&server, PATIENCE).await.unwrap();
             until("stamps", async || one.node.links.mail_of(&server).is_some_and(|mail| mail.stamps > 0)).await;
         }
-        (a, b)
     }
 
     /// The node in a data directory, as after a restore.

@@ -14,7 +14,7 @@ use millpond_matrix::{
     state::{Resolution, StateSet},
 };
 use millpond_store::{
-    View, job,
+    View, WriteTxn, job,
     rows::{Room, RoomShort},
     tables,
 };
@@ -27,6 +27,7 @@ use ruma::{
 use super::{Inbox, fetch::known_pdu, parked};
 use crate::{
     Error,
+    identity::Identity,
     peers::{PATIENCE, PeerError},
     rooms::{
         apply::{self, Context},
@@ -53,16 +54,32 @@ struct History {
     states: HashMap<OwnedEventId, Arc<StateMap>>,
     /// The position of the event after the gap that it is to fill.
     gap: Option<i64>,
+    asked: Asked,
+}
+
+/// Who hears of history that fills a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A client waits for it at the gap.
+    Now,
+    /// Clients have gone past the gap: those that follow the room are shown it again.
+    Before,
 }
 
 impl Backfill for Inbox {
     fn backfill<'a>(&'a self, room_id: &'a RoomId, gap: Option<i64>, limit: usize) -> BoxFuture<'a, Result<(), Error>> {
-        self.fetch_history(room_id, gap, limit.clamp(1, MAX_EVENTS)).boxed()
+        self.fetch_history(room_id, gap, (limit, Asked::Now)).boxed()
     }
 }
 
 impl Inbox {
-    async fn fetch_history(&self, room_id: &RoomId, gap: Option<i64>, limit: usize) -> Result<(), Error> {
+    /// Asks for history before a gap, or before the oldest event here, and writes what comes.
+    pub(super) async fn fetch_history(
+        &self,
+        room_id: &RoomId,
+        gap: Option<i64>,
+        (limit, asked): (usize, Asked),
+    ) -> Result<(), Error> {
         // One at a time: a second client would ask for the same.
         let _turn = self.backfilling.lock().await;
         let (short, room, from) = {
@@ -79,7 +96,7 @@ impl Inbox {
             return Ok(());
         }
         let rules = rules(&room.version).map_err(|e| Error::internal(e.to_string()))?;
-        let limit = UInt::new_saturating(limit as u64);
+        let limit = UInt::new_saturating(limit.clamp(1, MAX_EVENTS) as u64);
         let mut later = 0;
         for server in self.who_to_ask(short, self.core.identity().server_name())? {
             // Over mailboxes the question must be the same when its answer is read, whoever scrolls then.
@@ -103,7 +120,7 @@ impl Inbox {
                 None => checked,
             };
             let mut history = self.prepare((short, &room), rules, &server, checked).await?;
-            history.gap = gap;
+            (history.gap, history.asked) = (gap, asked);
             if self.write_history((short, room.clone()), rules, history).await? > 0 {
                 return Ok(());
             }
@@ -121,7 +138,7 @@ impl Inbox {
     ) -> Result<History, Error> {
         events.retain(|pdu| pdu.room_id() == &*room.1.room_id);
         events.sort_by_key(|pdu| (pdu.depth(), pdu.owned_event_id()));
-        let mut history = History { events: Vec::new(), states: HashMap::new(), gap: None };
+        let mut history = History { events: Vec::new(), states: HashMap::new(), gap: None, asked: Asked::Now };
         let mut here: HashSet<OwnedEventId> = HashSet::new();
         let mut asked = 0;
         for pdu in events {
@@ -228,40 +245,10 @@ impl Inbox {
         let mut oldest = None;
         let mut resolutions: Vec<Resolution> = Vec::new();
         while next < history.events.len() {
-            let (core, history_job, room_job) = (self.core.clone(), history.clone(), room.clone());
-            let resolved = resolutions.clone();
-            let write = job(
-                |_| Ok::<_, Error>(()),
-                move |(), txn| {
-                    let room = (short, &*room_job);
-                    // The oldest is written first, and all of them stand before what is here.
-                    let oldest = match oldest {
-                        Some(oldest) => oldest,
-                        None => apply::place(txn.view(), short, history_job.gap, history_job.events.len())?,
-                    };
-                    let mut slice = Slice { oldest, done: 0, written: 0, resolve: None };
-                    for (at, pdu) in history_job.events.iter().enumerate().skip(next).take(SLICE) {
-                        let state_before = history_job.states.get(pdu.event_id()).cloned();
-                        let given = Given { resolutions: &resolved, state_before, entering: false, backfill: true };
-                        let verdict = apply::verdict(txn.view(), room, pdu, &given).map_err(apply::store_error)?;
-                        match verdict {
-                            Verdict::Resolve(sets) => {
-                                slice.resolve = Some(sets);
-                                break;
-                            }
-                            Verdict::Park(_) | Verdict::Duplicate => {}
-                            verdict => {
-                                let context = Context { backfill: Some(oldest + at as i64), ..Context::default() };
-                                apply::write(txn, core.identity(), room, pdu, verdict, &context)?;
-                                parked::wake(txn, pdu.event_id())?;
-                                slice.written += 1;
-                            }
-                        }
-                        slice.done += 1;
-                    }
-                    Ok(slice)
-                },
-            );
+            let part = Part { history: history.clone(), next, oldest, resolved: resolutions.clone() };
+            let (core, room_job) = (self.core.clone(), room.clone());
+            let write =
+                job(|_| Ok::<_, Error>(()), move |(), txn| part.write(txn, core.identity(), (short, &room_job)));
             let slice = self.core.write(write).await?.0;
             next += slice.done;
             written += slice.written;
@@ -294,6 +281,57 @@ fn before_the_oldest(view: View<'_>, room: RoomShort) -> Result<Vec<OwnedEventId
     missing.sort_unstable_by(|a, b| b.cmp(a));
     missing.truncate(MAX_STARTS);
     Ok(missing.into_iter().map(|(_, id)| id).collect())
+}
+
+/// What is left of some history, for the next commit.
+struct Part {
+    history: Arc<History>,
+    next: usize,
+    /// Where the oldest of all of it stands, once that is known.
+    oldest: Option<i64>,
+    resolved: Vec<Resolution>,
+}
+
+impl Part {
+    /// Writes [`SLICE`] events, or those before the first that needs a state resolved.
+    fn write(
+        &self,
+        txn: &mut WriteTxn<'_>,
+        identity: &Identity,
+        room: (RoomShort, &Room),
+    ) -> Result<Slice, millpond_store::Error> {
+        let Self { history, next, resolved, .. } = self;
+        // The oldest is written first, and all of them stand before what is here.
+        let oldest = match self.oldest {
+            Some(oldest) => oldest,
+            None => apply::place(txn.view(), room.0, history.gap, history.events.len())?,
+        };
+        let mut slice = Slice { oldest, done: 0, written: 0, resolve: None };
+        for (at, pdu) in history.events.iter().enumerate().skip(*next).take(SLICE) {
+            let state_before = history.states.get(pdu.event_id()).cloned();
+            let given = Given { resolutions: resolved, state_before, entering: false, backfill: true };
+            let verdict = apply::verdict(txn.view(), room, pdu, &given).map_err(apply::store_error)?;
+            match verdict {
+                Verdict::Resolve(sets) => {
+                    slice.resolve = Some(sets);
+                    break;
+                }
+                Verdict::Park(_) | Verdict::Duplicate => {}
+                verdict => {
+                    let context = Context { backfill: Some(oldest + at as i64), ..Context::default() };
+                    apply::write(txn, identity, room, pdu, verdict, &context)?;
+                    parked::wake(txn, pdu.event_id())?;
+                    slice.written += 1;
+                }
+            }
+            slice.done += 1;
+        }
+        if slice.written > 0 && history.gap.is_some() && history.asked == Asked::Before {
+            let position = txn.next_position().0;
+            txn.put(tables::FILLED, room.0, &position)?;
+        }
+        Ok(slice)
+    }
 }
 
 /// What one commit of history did.

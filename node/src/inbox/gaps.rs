@@ -18,8 +18,8 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Inbox, parked::MAX_PARKED};
-use crate::{Error, rooms::rows, timeline::Backfill};
+use super::{Inbox, backfill::Asked, parked::MAX_PARKED};
+use crate::{Error, rooms::rows};
 
 /// The rooms whose gaps are to be closed, and who did not help lately.
 #[derive(Clone, Default)]
@@ -72,6 +72,8 @@ struct Gap {
     origin: OwnedServerName,
     missing: Missing,
     lacks_auth: bool,
+    /// Since when it waits.
+    parked_at_ms: u64,
 }
 
 impl Inbox {
@@ -113,7 +115,7 @@ impl Inbox {
         self.confirm_rooms(server).await?;
         if let Some(before) = self.peers.history_before(server, room_id)? {
             let gap = self.gap_before(room_id, &before)?;
-            self.backfill(room_id, gap, usize::MAX).await?;
+            self.fetch_history(room_id, gap, (usize::MAX, Asked::Before)).await?;
         }
         Ok(())
     }
@@ -149,22 +151,24 @@ impl Inbox {
             let (gaps, parked) = open_gaps(snapshot.view(), room_id)?;
             (short, room, gaps, parked)
         };
-        // With much parked, gaps are bridged by the state instead of walked event by event.
-        let walk = parked <= WALK_MAX;
         for gap in gaps {
-            self.close((short, &room), &gap, walk).await?;
+            self.close((short, &room), &gap, parked > WALK_MAX).await?;
         }
         Ok(())
     }
 
-    async fn close(&self, room: (RoomShort, &Room), gap: &Gap, walk: bool) -> Result<(), Error> {
+    async fn close(&self, room: (RoomShort, &Room), gap: &Gap, many: bool) -> Result<(), Error> {
+        let young = self.core.clock().now_ms() < gap.parked_at_ms.saturating_add(COMES_BY_ITSELF_MS);
         let servers = self.who_to_ask(room.0, &gap.origin)?;
         for server in servers.into_iter().filter(|server| !self.gaps.is_slow(server)).take(SERVERS_PER_GAP) {
             let begun = Instant::now();
             if gap.lacks_auth && self.fetch_auth(room, &server, &gap.event_id).await? {
                 return Ok(());
             }
-            let walks = walk && !gap.missing.prev_events.is_empty();
+            // With much parked, a gap is bridged by the state instead of walked event by event: over mailboxes not at once, where
+            // what lies between is most likely on its way, in the mailbox that is read next.
+            let bridges = many && !(young && self.peers.asks_by_mail(&server));
+            let walks = !bridges && !gap.missing.prev_events.is_empty();
             let walked = if walks {
                 self.walk(room, &server, &gap.event_id, &gap.missing.prev_events).await?
             } else {
@@ -199,6 +203,7 @@ fn open_gaps(view: View<'_>, room_id: &RoomId) -> Result<(Vec<Gap>, usize), Erro
         event_id,
         lacks_auth: lacks_auth(&row),
         origin: row.origin,
+        parked_at_ms: row.received_at_ms,
         missing: Missing { prev_events: row.missing, auth_events: Vec::new() },
     };
     Ok((parked.into_iter().take(GAPS_PER_ROUND).map(gap).collect(), count))
@@ -230,3 +235,5 @@ const REST: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(60);
 /// With more than this parked in a room, gaps are bridged by the state.
 const WALK_MAX: usize = 20;
+/// How long what is missing over mailboxes is left to come by itself: a host that was gone is tried again well within it.
+const COMES_BY_ITSELF_MS: u64 = 10 * 60_000;

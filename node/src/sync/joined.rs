@@ -155,6 +155,9 @@ fn is_written(sweep: &Sweep<'_>, room: RoomShort) -> Result<bool, Error> {
     if timeline.transpose()?.is_some() {
         return Ok(true);
     }
+    if gaps::was_filled(view, room, since)? {
+        return Ok(true);
+    }
     let receipts =
         view.range(tables::RECEIPT_LOG, Bound::Excluded((room, since)), Bound::Included((room, u64::MAX)))?;
     Ok(receipts.into_iter().next().transpose()?.is_some())
@@ -168,7 +171,8 @@ fn write_parts(sweep: &Sweep<'_>, out: &mut Vec<u8>, reader: &RoomReader<'_>, ar
     let limit = if timeline.takes_room(&reader.room_id) { timeline.limit(TIMELINE_DEFAULT, TIMELINE_MAX) } else { 0 };
     let (mut window, _) = gaps::backward(reader, Point::END, bound, limit, &timeline)?;
     window.events.reverse();
-    let limited = window.more || arrival == Arrival::Rejoined;
+    let filled = known && gaps::was_filled(view, room, sweep.position())?;
+    let limited = window.more || filled || arrival == Arrival::Rejoined;
     let prev_batch = prev_batch(sweep, &window);
 
     let span = if known && !sweep.request.full_state { Span::Since(sweep.position()) } else { Span::Full };

@@ -15,6 +15,12 @@ fn newest(view: View<'_>, room: RoomShort, from: Point, bound: Option<Point>) ->
     Ok(row.map(|((_, position), _)| position))
 }
 
+/// Whether a gap was filled after a client that knows the room up to a position may have gone past it. Such a client is told that
+/// its timeline is not the whole one, as after an absence.
+pub(crate) fn was_filled(view: View<'_>, room: RoomShort, since: u64) -> Result<bool, Error> {
+    Ok(view.get(tables::FILLED, room)?.is_some_and(|filled| since < filled))
+}
+
 /// As [`window::backward`], to the next gap at most: there the window says that there is more, and what the gap is.
 pub(crate) fn backward(
     reader: &RoomReader<'_>,

@@ -2,6 +2,7 @@
 
 use millpond_node::Error;
 use millpond_store::{job, rows::Peer, tables};
+use ruma::OwnedServerName;
 use serde_json::{Value, json};
 
 use super::rooms::{Together, together};
@@ -11,9 +12,8 @@ use crate::{
 };
 
 /// Makes a node believe that it has, or has not, a link with another: without one it owes it nothing.
-async fn believe(node: &Running, other: &Running, linked: bool) {
-    let server = other.server();
-    let key = server.clone();
+pub async fn believe(node: &Running, server: &OwnedServerName, linked: bool) {
+    let (server, key) = (server.clone(), server.clone());
     let write = job(
         move |view| Ok::<_, Error>(view.get(tables::PEERS, &*server)?.unwrap_or_default()),
         move |peer: Peer, txn| txn.put(tables::PEERS, &*key, &Peer { linked, ..peer }),
@@ -26,11 +26,11 @@ async fn missing_events_are_fetched_when_a_later_one_comes() {
     let Together { a, b, alice, bob, room } = together(&Net::default()).await;
     a.say(&alice, &room, "first").await;
     b.until_read(&bob, &room, "first").await;
-    believe(&a, &b, false).await;
+    believe(&a, &b.server(), false).await;
     for n in 0..70 {
         a.say(&alice, &room, &format!("lost {n}")).await;
     }
-    believe(&a, &b, true).await;
+    believe(&a, &b.server(), true).await;
     a.say(&alice, &room, "last").await;
     b.until_read(&bob, &room, "last").await;
     for n in [0, 35, 69] {
@@ -45,11 +45,11 @@ async fn what_was_missed_in_the_middle_is_fetched_into_its_place() {
     a.say(&alice, &room, "before 1").await;
     b.until_read(&bob, &room, "before 1").await;
     let known = b.ok(b.get(&bob, "/_matrix/client/v3/sync")).await;
-    believe(&a, &b, false).await;
+    believe(&a, &b.server(), false).await;
     for n in 0..160 {
         a.say(&alice, &room, &format!("missed {n}")).await;
     }
-    believe(&a, &b, true).await;
+    believe(&a, &b.server(), true).await;
     a.say(&alice, &room, "after 0").await;
 
     // The client is told that something is missing before what is new, and where to look for it.
@@ -100,12 +100,12 @@ async fn what_was_said_while_away_from_a_room_comes_before_the_return() {
     assert_eq!(texts, ["with bob again", "without bob", "with bob"]);
 }
 
-fn bodies(events: &Value) -> impl Iterator<Item = String> {
+pub fn bodies(events: &Value) -> impl Iterator<Item = String> {
     events.as_array().unwrap().iter().filter_map(|event| event["content"]["body"].as_str().map(str::to_owned))
 }
 
 /// Every message from a point back to the beginning, the newest first.
-async fn scroll(node: &Running, user: &TestUser, room: &str, from: Option<&str>) -> Vec<String> {
+pub async fn scroll(node: &Running, user: &TestUser, room: &str, from: Option<&str>) -> Vec<String> {
     let mut texts = Vec::new();
     let mut from = from.map(|from| format!("&from={from}")).unwrap_or_default();
     for _ in 0..20 {
@@ -154,7 +154,7 @@ async fn who_comes_back_gets_what_was_said_and_nothing_from_before_the_join() {
     a.until_read(&alice, &room, "here").await;
     let since = b.ok(b.get(&bob, "/_matrix/client/v3/sync")).await["next_batch"].as_str().unwrap().to_owned();
     // What the other end of the room is shows when the nodes meet; nothing else is sent.
-    believe(&a, &b, false).await;
+    believe(&a, &b.server(), false).await;
     let asleep = b.sleep().await;
     for n in 0..5 {
         a.say(&alice, &room, &format!("meanwhile {n}")).await;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A node wakes, does what has come, and sleeps again when everything of it is at hosts.
-async fn turn(net: &Net, asleep: Asleep, other: &ruma::ServerName) -> Asleep {
+pub async fn turn(net: &Net, asleep: Asleep, other: &ruma::ServerName) -> Asleep {
     let node = net.wake(asleep).await;
     settle(&node).await;
     node.post_and_sleep(other).await

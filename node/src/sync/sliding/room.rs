@@ -19,7 +19,7 @@ use crate::{
     Error,
     json::{comma, key, plain_member, raw, text_member},
     sync::{away, joined, state},
-    timeline::reader::RoomReader,
+    timeline::{gaps, reader::RoomReader},
 };
 
 /// What the client has of a room.
@@ -58,6 +58,9 @@ pub(super) fn is_written(view: View<'_>, room: RoomShort, since: u64) -> Result<
     }
     let (from, to) = (Bound::Excluded((room, in_timeline(since))), Bound::Included((room, i64::MAX)));
     if view.range(tables::TIMELINE, from, to)?.next().transpose()?.is_some() {
+        return Ok(true);
+    }
+    if gaps::was_filled(view, room, since)? {
         return Ok(true);
     }
     let (from, to) = (Bound::Excluded((room, since)), Bound::Included((room, u64::MAX)));

@@ -60,6 +60,9 @@ impl Part {
         let limit = usize::try_from(ask.asked.timeline_limit).unwrap_or(usize::MAX);
         let (mut window, _) = gaps::backward(reader, end, bound, limit, &Select::new(&sweep.open))?;
         window.events.reverse();
+        if let Some(told) = self.told {
+            window.more |= gaps::was_filled(sweep.view, ask.room, told)?;
+        }
         Ok(window)
     }
 
