@@ -4,6 +4,7 @@ mod conformance;
 mod doors;
 mod egress;
 mod evil;
+mod evil_server;
 mod files;
 mod hostile;
 pub mod named;

@@ -47,6 +47,7 @@ use crate::{
 
 mod ack;
 mod back;
+mod backup;
 mod begin;
 mod commit;
 mod error;
@@ -65,9 +66,9 @@ mod slot;
 mod state;
 mod wallet;
 
+pub use backup::Backup;
 pub use commit::{Commit, Delivered, MapRows, RowKey, Rows};
 pub use error::SessionError;
-pub use hello::Backup;
 pub use ratchet::LsItem;
 
 use commit::Out;

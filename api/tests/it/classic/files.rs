@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    evil::{Server, plain},
+    evil_server::{Server, plain},
     tls::Authority,
 };
 use crate::{

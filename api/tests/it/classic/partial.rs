@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    evil::{Room, Server, resident},
+    evil_server::{Room, Server, resident},
     named::named,
     tls::Authority,
 };
@@ -232,7 +232,7 @@ async fn somebody_banned_meanwhile_is_out_and_what_he_may_not_do_sets_nothing() 
 /// A resident that answers joins with a part of the state, and then with this.
 async fn in_part(
     then: impl Fn(&Server, &Room, &str, Value) -> Value + Send + Sync + 'static,
-) -> (super::evil::Evil, String) {
+) -> (super::evil_server::Evil, String) {
     resident(move |server, room, path, mut json| {
         if path.contains("/send_join/") {
             let events = json["state"].as_array_mut().unwrap();
@@ -246,7 +246,7 @@ async fn in_part(
     .await
 }
 
-async fn state_of(evil: &super::evil::Evil, room: &str, kind: &str) -> StatusCode {
+async fn state_of(evil: &super::evil_server::Evil, room: &str, kind: &str) -> StatusCode {
     let path = format!("/_matrix/client/v3/rooms/{}/state/{kind}/", encoded(room));
     evil.node.get(&evil.alice, path).await.0
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Stranger,
-    evil::{Server, ok, plain},
+    evil_server::{Server, ok, plain},
     named::named,
     tls::Authority,
 };

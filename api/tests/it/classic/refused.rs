@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    evil::{Server, ok, plain},
+    evil_server::{Server, ok, plain},
     tls::Authority,
 };
 use crate::{

@@ -18,10 +18,9 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use vodozemac::Curve25519PublicKey;
-use zeroize::Zeroizing;
 
 use super::{
-    Context, Fault, Notice, RowKey, Session, SessionError,
+    Context, Fault, Notice, RowKey, Session,
     commit::Out,
     flight::{FlightKind, FlightRow, Stale},
     grants::{Grants, wire_len},
@@ -29,7 +28,7 @@ use super::{
     pack::Load,
     parts::flush,
     ratchet::{Order, Ratchet},
-    state::{Old, State, flight_rows},
+    state::{Old, flight_rows},
 };
 use crate::{
     bundle::OlmKeys,
@@ -41,8 +40,8 @@ use crate::{
     link::Role,
     name::NodeName,
     olm::{AccountAtRest, new_account},
-    secrets::{LinkId, RestoreKey, Transcript},
-    stamp::{Class, Stamp, StampBatch},
+    secrets::Transcript,
+    stamp::{Class, StampBatch},
     time::UnixMillis,
     xwing::{XWingPublic, XWingSecret},
 };
@@ -83,6 +82,16 @@ struct Answering {
 }
 
 impl HelloState {
+    /// Of a link out of a backup: it says HELLO at its first slot.
+    pub(super) fn set_back((incarnation, peer_incarnation): (u64, u64)) -> Self {
+        Self { incarnation, peer_incarnation, wanted: Some(UnixMillis(0)), ..Self::default() }
+    }
+
+    /// Of our latest HELLO and of the peer's.
+    pub(super) fn incarnations(&self) -> (u64, u64) {
+        (self.incarnation, self.peer_incarnation)
+    }
+
     /// There may be a recovery stamp now.
     pub(super) fn try_again(&mut self) {
         self.told = false;
@@ -363,89 +372,6 @@ impl Session {
         out.changed();
         out.notice(Notice::Restored);
         out.notice(Notice::Secrets);
-    }
-}
-
-/// What a backup holds of a link: enough to say HELLO, nothing that opens what was said before.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Backup {
-    link: LinkId,
-    me: NodeName,
-    peer: NodeName,
-    rk: RestoreKey,
-    recovery: Vec<Stamp>,
-    incarnation: u64,
-    peer_incarnation: u64,
-}
-
-impl Backup {
-    /// Of which link it is.
-    #[must_use]
-    pub fn link(&self) -> LinkId {
-        self.link
-    }
-
-    /// With whom.
-    #[must_use]
-    pub fn peer(&self) -> &NodeName {
-        &self.peer
-    }
-
-    /// For the backup file, which is encrypted.
-    #[must_use]
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let packed = serde_cbor::to_vec(self).expect("writing CBOR to memory does not fail");
-        Zeroizing::new([&[VERSION], packed.as_slice()].concat())
-    }
-
-    /// Reads what `to_bytes` wrote.
-    ///
-    /// # Errors
-    /// If the bytes are anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SessionError> {
-        let (version, body) = bytes.split_first().ok_or(SessionError::Stored { version: 0 })?;
-        let parsed = if *version == VERSION { serde_cbor::from_slice(body).ok() } else { None };
-        parsed.ok_or(SessionError::Stored { version: *version })
-    }
-}
-
-impl Session {
-    /// What goes into a backup. Taken anew after every change of `link_secrets`' line or of the recovery stamps: an old one works as
-    /// long as its stamp was not used.
-    #[must_use]
-    pub fn backup(&self) -> Backup {
-        let state = &self.state;
-        Backup {
-            link: state.link,
-            me: state.me.clone(),
-            peer: state.peer.clone(),
-            rk: state.rk.clone(),
-            recovery: state.wallet.recovery().to_vec(),
-            incarnation: state.hello.incarnation,
-            peer_incarnation: state.hello.peer_incarnation,
-        }
-    }
-
-    /// The record of a session as a backup may hold it: at its first slot it says HELLO. `None` if it could not: the link was taken out
-    /// of use, or the peer has no recovery mailbox.
-    #[must_use]
-    pub fn record_for_backup(record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let session = Self::from_record(record).ok()?;
-        if session.is_revoked() || session.state.wallet.recovery().is_empty() {
-            return None;
-        }
-        Some(Self::from_backup(session.backup()).state.to_bytes())
-    }
-
-    /// The link out of a backup. At its first slot it says HELLO.
-    #[must_use]
-    pub fn from_backup(backup: Backup) -> Self {
-        let Backup { link, me, peer, rk, recovery, incarnation, peer_incarnation } = backup;
-        let mut state = State::new(link, me, peer, rk, None);
-        state.wallet.set_recovery(recovery);
-        state.hello =
-            HelloState { incarnation, peer_incarnation, wanted: Some(UnixMillis(0)), ..HelloState::default() };
-        Self::with_state(state)
     }
 }
 

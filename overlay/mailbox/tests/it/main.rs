@@ -12,6 +12,7 @@ mod host_deposits;
 mod host_model;
 mod host_owners;
 mod host_tokens;
+mod hostile_frame;
 mod hosting;
 mod introductions;
 mod key_documents;
