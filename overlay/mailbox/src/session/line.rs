@@ -44,6 +44,9 @@ pub(super) struct Line {
     pub(super) partial: Vec<Partial>,
     /// Large items of ours that are not wholly acknowledged.
     pub(super) large: Vec<Large>,
+    /// Bytes of what is held.
+    #[serde(default)]
+    pub(super) held_len: u64,
 }
 
 /// A large item that comes in.
@@ -91,6 +94,7 @@ impl Line {
             held: BTreeSet::new(),
             partial: Vec::new(),
             large: Vec::new(),
+            held_len: 0,
         }
     }
 

@@ -7,7 +7,8 @@ use super::{
     commit::Out,
     flight::{Flight, FlightKind, KeptItem, Stale},
     line::Large,
-    queue::groups,
+    parts::MAX_PARTIAL,
+    queue::{Queued, groups},
     ratchet::{LsItem, Taken},
 };
 use crate::{
@@ -27,6 +28,8 @@ pub(super) struct Load {
     pub(super) groups: Vec<Group>,
     pub(super) handles: Vec<Handle>,
     pub(super) parts: Vec<(u32, u8)>,
+    /// The part is the first of a to-device message.
+    pub(super) begins_in_order: bool,
     pub(super) step: Option<Epoch>,
     pub(super) essential: bool,
     /// Bytes for stamps.
@@ -51,7 +54,7 @@ impl Session {
 
     /// Whether `seal_fresh` would find something to seal and a stamp for it.
     pub(super) fn can_seal(&self, now: UnixMillis) -> bool {
-        let Some(first) = self.queue.first().filter(|_| self.may_seal()) else { return false };
+        let Some(first) = self.next_queued().filter(|_| self.may_seal()) else { return false };
         let small = self.capacity(Class::S, 0);
         let fitting = |up_to: Priority| self.queue.iter().any(|item| item.priority <= up_to && item.alone <= small);
         let wide = first.alone > small || self.queue.alone() > MANY * self.capacity(Class::S, STAMPS_SMALL);
@@ -60,10 +63,15 @@ impl Session {
             || fitting(Priority::Essential) && self.has_stamp(now, Class::S, true, &[])
     }
 
+    /// The first item that may go.
+    fn next_queued(&self) -> Option<&Queued> {
+        self.queue.iter().find(|queued| self.may_go(queued))
+    }
+
     /// What goes next, and under which stamp.
     pub(super) fn choose_load(&mut self, ctx: &Context<'_>) -> Option<(Stamp, Load)> {
         let step = self.step_item();
-        let first = self.queue.first().map(|first| first.alone);
+        let first = self.next_queued().map(|first| first.alone);
         if first.is_none() && step.is_none() {
             return None;
         }
@@ -115,8 +123,9 @@ impl Session {
         }
         if of_kind(FRAGMENT) == 0 {
             load.parts.clear();
+            load.begins_in_order = false;
         }
-        load.next_order = line.next_order + of_kind(TO_DEVICE) as u64;
+        load.next_order = line.next_order + of_kind(TO_DEVICE) as u64 + u64::from(load.begins_in_order);
         load.handles = load.items.iter().filter_map(|item| item.handle).collect();
         Some(load)
     }
@@ -139,8 +148,10 @@ impl Session {
             let whole = queued.parts() == 1;
             if whole && queued.alone <= capacity {
                 load.items.push(queued.keep(seq, &mut order));
-            } else if !whole && class == Class::L && load.parts.is_empty() {
-                let (item, part) = self.next_part(queued.handle, seq)?;
+            } else if !whole && class == Class::L && load.parts.is_empty() && self.may_go(queued) {
+                let (item, part) = self.next_part(queued, seq, order)?;
+                load.begins_in_order = queued.kind == TO_DEVICE && part.1 == 0;
+                order += u64::from(load.begins_in_order);
                 load.items.push(item);
                 load.parts.push(part);
             } else {
@@ -152,14 +163,21 @@ impl Session {
         Some(load)
     }
 
-    /// The next part of a large item.
-    fn next_part(&self, handle: Handle, seq: u64) -> Option<(KeptItem, (u32, u8))> {
+    /// Whether an item may go now: of large ones the peer puts a few together at a time.
+    fn may_go(&self, queued: &Queued) -> bool {
+        let Some(line) = &self.state.live else { return false };
+        queued.parts() == 1
+            || line.large.len() < MAX_PARTIAL
+            || line.large.iter().any(|large| large.handle == queued.handle)
+    }
+
+    /// The next part of a large item; `order`: of the next to-device message.
+    fn next_part(&self, queued: &Queued, seq: u64, order: u64) -> Option<(KeptItem, (u32, u8))> {
         let line = self.state.live.as_ref()?;
-        let queued = self.queue.iter().find(|queued| queued.handle == handle)?;
-        let large = line.large.iter().find(|large| large.handle == handle);
+        let large = line.large.iter().find(|large| large.handle == queued.handle);
         let (of, index) = large.map_or((line.next_large, 0), |large| (large.of, large.sealed));
         let count = queued.parts();
-        let item = Item::Fragment(Fragment { of, index, count, part: queued.part(index) });
+        let item = Item::Fragment(Fragment { of, index, count, part: queued.part(index, order) });
         let kept = KeptItem { seq, kind: item.kind(), body: item.body(), room: queued.room, handle: None };
         Some((kept, (of, index)))
     }
@@ -172,7 +190,8 @@ impl Session {
         let mut finished = load.handles.clone();
         for (of, index) in &load.parts {
             if *index == 0 && *of == line.next_large {
-                let queued = self.queue.iter().find(|queued| queued.parts() > 1);
+                let known = |queued: &&Queued| line.large.iter().any(|large| large.handle == queued.handle);
+                let queued = self.queue.iter().find(|queued| queued.parts() > 1 && !known(queued));
                 let Some(queued) = queued else { continue };
                 let (handle, count) = (queued.handle, queued.parts());
                 line.large.push(Large { of: *of, handle, count, sealed: 0, acked: 0 });
@@ -236,7 +255,7 @@ impl Session {
         let parts = if items.iter().any(|item| item.kind == FRAGMENT) { flight.parts.clone() } else { Vec::new() };
         let handles = items.iter().filter_map(|item| item.handle).collect();
         let essential = flight.essential;
-        Some(vec![Load { groups: packed, items, handles, parts, step, essential, stamps: 0, next_order }])
+        Some(vec![Load { groups: packed, items, handles, parts, step, essential, next_order, ..Load::default() }])
     }
 
     /// Our part of a step of the ratchet, if it is to go with the next frame.

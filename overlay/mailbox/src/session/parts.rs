@@ -49,17 +49,20 @@ impl Session {
 
     pub(super) fn on_to_device(&mut self, ctx: &Context<'_>, seq: u64, order: u64, body: Vec<u8>, out: &mut Out) {
         let Some(line) = &mut self.state.live else { return };
-        if order < line.order || order - line.order > MAX_HELD || line.held.contains(&order) {
+        let early = order > line.order;
+        let full = early && line.held_len + body.len() as u64 > MAX_HELD_LEN;
+        if order < line.order || order - line.order > MAX_HELD || line.held.contains(&order) || full {
             return out.notice(Notice::Misbehaved(Fault::Beyond));
         }
-        if order > line.order {
+        if early {
             line.held.insert(order);
+            line.held_len += body.len() as u64;
             return out.put(RowKey::Held(order), Zeroizing::new(body));
         }
         out.deliver(seq, Item::ToDevice { order, body });
         line.order += 1;
         while line.held.remove(&line.order) {
-            hand_over(line.order, seq, ctx, out);
+            line.held_len = line.held_len.saturating_sub(hand_over(line.order, seq, ctx, out));
             line.order += 1;
         }
     }
@@ -70,6 +73,7 @@ pub(super) fn flush(line: &mut Line, ctx: &Context<'_>, out: &mut Out) {
     for order in std::mem::take(&mut line.held) {
         hand_over(order, 0, ctx, out);
     }
+    line.held_len = 0;
     for partial in std::mem::take(&mut line.partial) {
         for index in (0..partial.count).filter(|index| partial.have & (1 << index) != 0) {
             out.delete(RowKey::Fragment(partial.of, index));
@@ -77,14 +81,19 @@ pub(super) fn flush(line: &mut Line, ctx: &Context<'_>, out: &mut Out) {
     }
 }
 
-fn hand_over(order: u64, seq: u64, ctx: &Context<'_>, out: &mut Out) {
-    if let Some(row) = out.row(ctx.rows, RowKey::Held(order)) {
+/// Says how many bytes it had.
+fn hand_over(order: u64, seq: u64, ctx: &Context<'_>, out: &mut Out) -> u64 {
+    let row = out.row(ctx.rows, RowKey::Held(order)).unwrap_or_default();
+    let len = row.len() as u64;
+    if len > 0 {
         out.deliver(seq, Item::ToDevice { order, body: row.to_vec() });
     }
     out.delete(RowKey::Held(order));
+    len
 }
 
-/// Large items of a peer that are under way at the same time; an honest one sends them one after the other.
-const MAX_PARTIAL: usize = 4;
-/// To-device messages that came too early: what 40 frames can hold.
+/// Large items of a peer of which some parts are here; whoever sends begins no more before one of them is acknowledged whole.
+pub(super) const MAX_PARTIAL: usize = 4;
+/// To-device messages that came too early, and their bytes: far more than a conversation has while a host is down.
 const MAX_HELD: u64 = 4_096;
+const MAX_HELD_LEN: u64 = 16 << 20;

@@ -41,10 +41,14 @@ impl Queued {
         u8::try_from(parts).unwrap_or(MAX_FRAGMENTS).min(MAX_FRAGMENTS)
     }
 
-    /// One part of `kind || body`.
-    pub(super) fn part(&self, index: u8) -> Vec<u8> {
+    /// One part of `kind || body`. The first of a to-device message has its place in the order.
+    pub(super) fn part(&self, index: u8, order: u64) -> Vec<u8> {
         let whole = std::iter::once(&self.kind).chain(&self.body);
-        whole.skip(usize::from(index) * FRAGMENT_LEN).take(FRAGMENT_LEN).copied().collect()
+        let mut part: Vec<u8> = whole.skip(usize::from(index) * FRAGMENT_LEN).take(FRAGMENT_LEN).copied().collect();
+        if self.kind == TO_DEVICE && index == 0 {
+            part[1..9].copy_from_slice(&order.to_be_bytes());
+        }
+        part
     }
 
     /// As it goes into a frame, with its number.
@@ -86,10 +90,6 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
-    }
-
-    pub(super) fn first(&self) -> Option<&Queued> {
-        self.items.first()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {

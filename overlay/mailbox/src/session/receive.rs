@@ -162,10 +162,15 @@ impl Session {
 
     fn on_unopenable(&mut self, ctx: &Context<'_>, numbered: bool, frame_no: u32, out: &mut Out) {
         let Some(line) = self.state.live.as_mut().filter(|_| numbered) else { return };
+        // What was overtaken is only late, out of a mailbox that was not read for a while: Olm keeps the keys of the last 40 skipped
+        // messages and of five turns of the conversation.
+        let late = u64::from(frame_no) < line.frames.end();
         if line.nak(frame_no) {
             line.frames.insert(u64::from(frame_no));
         }
-        line.unopened = line.unopened.saturating_add(1);
+        if !late {
+            line.unopened = line.unopened.saturating_add(1);
+        }
         let lost = line.unopened >= LOST;
         self.acknowledge(ctx);
         if lost {
@@ -231,7 +236,7 @@ impl Session {
 const MAX_EARLY: usize = 64;
 /// In a conversation the acknowledgement goes along with the answer.
 const ACK_DELAY: Duration = Duration::from_secs(3);
-/// Frames in a row that do not open.
+/// New frames in a row that do not open.
 const LOST: u8 = 4;
 /// Envelopes that do not open, while nothing else comes.
 const PARTED: u8 = 8;

@@ -173,6 +173,22 @@ fn a_contact_cannot_make_the_node_hold_messages_that_wait_for_one_that_never_com
 }
 
 #[test]
+fn nor_many_bytes_of_them() {
+    let mut world = World::new(6);
+    for n in 0..40_u64 {
+        let held = Item::ToDevice { order: n + 1, body: vec![0; 1_000_000] };
+        let frame = Frame { items: vec![(n, held)], item_floor: n, ..Frame::default() };
+        let arrived = world.arrived_from(ALICE, &frame.to_bytes());
+        let now = world.now;
+        world.sides[BOB].feed(now, InEvent::Arrived(vec![arrived]));
+    }
+    let held = world.sides[BOB].rows.0.iter().filter(|(key, _)| matches!(key, RowKey::Held(_)));
+    let bytes: usize = held.map(|(_, row)| row.len()).sum();
+    assert_eq!(bytes, 16_000_000, "as many as fit 16 MiB");
+    assert!(world.sides[BOB].saw(Notice::Misbehaved(Fault::Beyond)));
+}
+
+#[test]
 fn the_record_of_a_busy_link_stays_small() {
     let mut world = World::new(5);
     world.sides[BOB].awake = false;

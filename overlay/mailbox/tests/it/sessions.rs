@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use millpond_mailbox::{
+    deposit::Deposit,
     item::Item,
     key_pack::KeyPack,
     rand_core::Rng,
     session::{InEvent, Notice, Priority},
+    stamp::MailboxId,
 };
 use proptest::prelude::*;
 
@@ -353,4 +355,99 @@ fn envelopes_that_were_read_before_their_depositor_was_killed_are_not_taken_for_
     world.sides[BOB].awake = true;
     world.run(HOUR_MS);
     assert_eq!((world.sides[BOB].delivered.len(), world.sides[ALICE].session.unacknowledged()), (10, 0));
+}
+
+/// Takes what lies in the mailboxes of a side out of them, as if they could not be read.
+fn take_out(world: &mut World, side: usize) -> Vec<(usize, MailboxId, Vec<Deposit>)> {
+    let own: Vec<_> = world.sides[side].mailboxes.iter().map(|mailbox| mailbox.own).collect();
+    let mut taken = Vec::new();
+    for own in own {
+        for (at, host) in world.hosts.iter_mut().enumerate().filter(|(_, host)| host.key == own.host) {
+            taken.extend(host.boxes.get_mut(&own.id).map(|lying| (at, own.id, std::mem::take(lying))));
+        }
+    }
+    taken
+}
+
+fn put_back(world: &mut World, taken: Vec<(usize, MailboxId, Vec<Deposit>)>) {
+    for (at, mailbox, deposits) in taken {
+        world.hosts[at].boxes.entry(mailbox).or_default().extend(deposits);
+    }
+}
+
+/// A conversation in which each says something in a frame of its own, and both read at once.
+fn converse(world: &mut World, name: &str, turns: usize) -> Vec<Item> {
+    let mut said = Vec::new();
+    for turn in 0..turns {
+        let item = transaction(&format!("{name} {turn}"));
+        world.sides[turn % 2].offer(item.clone());
+        world.turn(turn % 2);
+        world.turn(1 - turn % 2);
+        world.advance(5_000);
+        said.push(item);
+    }
+    said
+}
+
+#[test]
+fn a_mailbox_that_is_read_much_later_than_the_other_is_no_reason_to_make_the_link_anew() {
+    let mut world = World::new(21);
+    world.run(HOUR_MS);
+    let mut said = Vec::new();
+    let mut late = Vec::new();
+    for n in 0..6 {
+        let item = transaction(&format!("late {n}"));
+        world.sides[ALICE].offer(item.clone());
+        world.turn(ALICE);
+        late.extend(take_out(&mut world, BOB));
+        said.push(item);
+    }
+    let meanwhile = converse(&mut world, "meanwhile", 24);
+    said.extend(meanwhile.iter().step_by(2).cloned());
+    put_back(&mut world, late);
+    world.run(HOUR_MS);
+    assert_once(&world, BOB, &said);
+    let anew = |side: usize| world.sides[side].saw(Notice::Restoring) || world.sides[side].saw(Notice::Restored);
+    assert!(!anew(ALICE) && !anew(BOB));
+}
+
+#[test]
+fn to_device_messages_in_parts_have_their_place_in_the_order() {
+    for first in [0, 1] {
+        let mut world = World::new(22);
+        let mut large = vec![0; 200_000];
+        world.rng.fill_bytes(&mut large);
+        let bodies: Vec<Vec<u8>> = (0..5).map(|n| if n == first { large.clone() } else { vec![n; 10] }).collect();
+        for body in &bodies {
+            world.sides[ALICE].offer_as(Item::ToDevice { order: 0, body: body.clone() }, Priority::Essential);
+        }
+        world.run(2 * DAY_MS);
+        let came = world.sides[BOB].delivered.iter().filter_map(|delivered| match &delivered.item {
+            Item::ToDevice { body, .. } => Some(body.clone()),
+            _ => None,
+        });
+        assert!(came.collect::<Vec<_>>() == bodies, "the large one is number {first}");
+        assert!(world.sides[ALICE].outbox.is_empty());
+    }
+}
+
+#[test]
+fn large_items_are_not_lost_when_many_are_under_way_through_a_host_that_swallows_some() {
+    let mut world = World::new(23);
+    let large: Vec<Item> = (0..10)
+        .map(|_| {
+            let mut body = vec![0; 100_000];
+            world.rng.fill_bytes(&mut body);
+            Item::Verdict(body)
+        })
+        .collect();
+    world.hosts[0].lies = true;
+    for item in &large {
+        world.sides[ALICE].offer_as(item.clone(), Priority::Bulk);
+    }
+    world.run(HOUR_MS);
+    world.hosts[0].lies = false;
+    world.run(20 * DAY_MS);
+    assert_once(&world, BOB, &large);
+    assert!(world.sides[ALICE].outbox.is_empty());
 }
