@@ -72,8 +72,10 @@ pub(super) struct Mail {
     sessions: BTreeMap<LinkId, Carried>,
     /// Boxes of open offers that are not left at every host yet.
     boxes: BTreeMap<LinkId, boxes::Left>,
-    /// The next send slot in paced mode.
+    /// The next send slot in paced mode, and whether something waited for it when the driver last looked: to what comes up after
+    /// a slot that nobody wanted, that slot is none.
     slot: UnixMillis,
+    slot_wanted: bool,
     /// Hosts that are looked for because something waits for them.
     probes: BTreeMap<HostKey, probes::Probe>,
 }
@@ -117,6 +119,7 @@ impl Mail {
             sessions,
             boxes,
             slot: UnixMillis(0),
+            slot_wanted: false,
             probes: BTreeMap::new(),
         }
     }
@@ -170,6 +173,13 @@ impl Mail {
         self.hosted.remove(&link);
         self.showing.remove(&link);
         self.lodgings.remove(&link);
+    }
+
+    /// Whether something is due by the next slot.
+    fn wants_slot(&self, now: UnixMillis) -> bool {
+        let shown = self.shown();
+        let mut due = self.sessions.values().filter_map(|carried| carried.session.wants_slot(now, &shown));
+        due.any(|due| due <= self.slot)
     }
 
     /// When something is next to be done, for the driver's timer.
@@ -340,7 +350,11 @@ impl Driver {
         self.boxes_due(now);
         let shown = self.mail.shown();
         let paced = matches!(self.mail.mode, Mode::Paced { .. });
+        if paced && !self.mail.slot_wanted && self.mail.slot <= now {
+            self.mail.slot = schedule::next_slot(self.mail.mode, now, &mut clock::random());
+        }
         if paced && self.mail.slot > now {
+            self.mail.slot_wanted = self.mail.wants_slot(now);
             return;
         }
         if let Some(hosts) = self.mail.hosts.as_ref().filter(|_| paced) {
@@ -354,6 +368,7 @@ impl Driver {
         }
         if paced {
             self.mail.slot = schedule::next_slot(self.mail.mode, now, &mut clock::random());
+            self.mail.slot_wanted = self.mail.wants_slot(now);
         }
         self.probes_due(now);
         self.publish();

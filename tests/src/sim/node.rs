@@ -65,6 +65,8 @@ pub struct Memory {
     reading: BTreeMap<MailboxId, Reading>,
     /// The next send slot in paced mode, by the node's clock.
     slot: UnixMillis,
+    /// Something waited for it when it was last looked at.
+    slot_wanted: bool,
     /// When the node is woken next, in true time.
     wake: Option<u64>,
 }
@@ -72,7 +74,14 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let (sessions, peers, reading) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { sessions, peers, reading, slot: UnixMillis(0), wake: None }
+        Self { sessions, peers, reading, slot: UnixMillis(0), slot_wanted: false, wake: None }
+    }
+}
+
+impl Memory {
+    /// Notes whether something is due by the next slot.
+    fn want_slot(&mut self) {
+        self.slot_wanted = self.sessions.values().any(|carried| carried.due.is_some_and(|due| due <= self.slot));
     }
 }
 

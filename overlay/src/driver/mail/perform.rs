@@ -125,6 +125,8 @@ impl Driver {
             }
             Notice::Restored => {
                 if let Some(peer) = held.link.established_peer().cloned() {
+                    // Large items of which some parts were under way begin anew: the node offers them again.
+                    self.emit(Event::MailForgotten { peer: peer.clone() });
                     self.emit(Event::Restored { peer });
                 }
                 Vec::new()

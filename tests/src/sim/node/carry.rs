@@ -228,7 +228,15 @@ impl Node {
         let now = self.clock(step.now);
         let paced = matches!(self.mode, schedule::Mode::Paced { .. });
         let Some(memory) = &self.memory else { return Ok(()) };
+        if paced && !memory.slot_wanted && memory.slot <= now {
+            let slot = schedule::next_slot(self.mode, now, &mut self.rng);
+            if let Some(memory) = &mut self.memory {
+                memory.slot = slot;
+            }
+        }
+        let Some(memory) = &mut self.memory else { return Ok(()) };
         if paced && memory.slot > now {
+            memory.want_slot();
             return Ok(());
         }
         let due = memory.sessions.iter().filter(|(_, carried)| carried.due.is_some_and(|due| due <= now));
@@ -242,6 +250,7 @@ impl Node {
             let slot = schedule::next_slot(self.mode, now, &mut self.rng);
             if let Some(memory) = &mut self.memory {
                 memory.slot = slot;
+                memory.want_slot();
             }
         }
         Ok(())
