@@ -290,7 +290,11 @@ fn unstage(txn: &mut WriteTxn<'_>, position: u64, origin: &ServerName) -> Result
         return Ok(());
     }
     match waiting(txn.view(), origin)?.saturating_sub(1) {
-        0 => txn.remove(tables::INBOX_WAITING, origin).map(drop),
+        0 => {
+            // What came over mailboxes behind it goes on.
+            txn.touch(Topic::Mail);
+            txn.remove(tables::INBOX_WAITING, origin).map(drop)
+        }
         left => txn.put(tables::INBOX_WAITING, origin, &left),
     }
 }

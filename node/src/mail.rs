@@ -41,8 +41,11 @@ pub struct Mail {
     outbox: Outbox,
 }
 
-/// Items that are looked at in one go.
+/// Items that are looked at in one go, and those of one peer.
 const BATCH: usize = 256;
+const OF_ONE: usize = 64;
+/// Items of a peer that are put behind others in one go: each is a commit.
+const MAX_BEHIND: usize = 16;
 /// Peers whose items are worked off at once.
 const AT_ONCE: usize = 4;
 /// When what could not be done is tried again: nobody else would say that there is room now.
@@ -115,10 +118,17 @@ impl Mail {
                 return Ok(waiting);
             }
             let worked = stream::iter(peers.into_values()).map(|items| self.of_peer(items)).buffer_unordered(AT_ONCE);
-            for done in worked.collect::<Vec<Result<bool, Error>>>().await {
-                if !done? {
-                    return Ok(true);
+            let done = worked.collect::<Vec<Result<bool, Error>>>().await;
+            // Those who wait hold up nobody else.
+            let (mut left, mut any) = (false, false);
+            for done in done {
+                match done? {
+                    true => any = true,
+                    false => left = true,
                 }
+            }
+            if left && !any {
+                return Ok(true);
             }
         }
     }
@@ -146,7 +156,11 @@ impl Mail {
                 }
                 continue;
             }
-            items.peers.entry(item.peer.clone()).or_default().push((position, item));
+            let of_peer = items.peers.entry(item.peer.clone()).or_default();
+            if of_peer.len() == OF_ONE {
+                continue;
+            }
+            of_peer.push((position, item));
             taken += 1;
             if taken == BATCH {
                 break;
@@ -169,18 +183,21 @@ impl Mail {
 
     /// The items of one peer, in order; says whether all could be done.
     async fn of_peer(&self, items: Vec<(u64, MailIn)>) -> Result<bool, Error> {
-        let mut all = true;
+        let mut behind = 0;
         for (position, item) in items {
             match self.take(&item).await? {
                 Done::With(answer) => self.forget(position, item, answer).await?,
                 Done::Later => return Ok(false),
                 Done::Behind => {
                     self.put_behind(position, item).await?;
-                    all = false;
+                    behind += 1;
+                    if behind == MAX_BEHIND {
+                        return Ok(false);
+                    }
                 }
             }
         }
-        Ok(all)
+        Ok(behind == 0)
     }
 
     async fn put_behind(&self, position: u64, item: MailIn) -> Result<(), Error> {
@@ -249,8 +266,11 @@ impl Mail {
 
     async fn request(&self, mail: &MailIn, request: item::Request) -> Result<Done, Error> {
         let Some(server) = server_of(self.core.snapshot()?.view(), &mail.peer)? else { return Ok(Done::Later) };
+        // Nobody waits for the answer any more.
+        let expired = request.deadline.0 < self.core.clock().now_ms();
+        let behind = if expired { Done::With(None) } else { Done::Behind };
         if !self.has_room(&server)? {
-            return Ok(Done::Behind);
+            return Ok(behind);
         }
         // Who may ask depends on what he said before: his join stands in front of his question.
         if self.core.snapshot()?.view().get(tables::INBOX_WAITING, &*server)?.is_some_and(|waiting| waiting > 0) {
@@ -266,9 +286,8 @@ impl Mail {
         }
         // More than we take of this kind within an hour; other things need not wait for it.
         if answer.status().as_u16() == 429 {
-            return Ok(Done::Behind);
+            return Ok(behind);
         }
-        let expired = request.deadline.0 < self.core.clock().now_ms();
         Ok(Done::With((!expired).then(|| response(request.id, &answer))))
     }
 

@@ -76,12 +76,21 @@ struct Gap {
     parked_at_ms: u64,
 }
 
+/// When a room is to be looked at again that may settle by itself.
+type Settles = Option<Duration>;
+
+fn first_of(settling: &BTreeSet<(Instant, OwnedRoomId)>) -> Instant {
+    settling.first().map_or_else(Instant::now, |(at, _)| *at)
+}
+
 impl Inbox {
     /// Closes the gaps of marked rooms until told to stop, and looks at all that is parked from time to time.
     pub(super) async fn close_gaps(&self, stop: CancellationToken) -> Result<(), Error> {
-        let mut rounds: JoinSet<(OwnedRoomId, Result<(), Error>)> = JoinSet::new();
+        let mut rounds: JoinSet<(OwnedRoomId, Result<Settles, Error>)> = JoinSet::new();
         let mut busy = HashSet::new();
         let mut retry = tokio::time::interval(RETRY);
+        // Rooms that may settle by themselves, and when they are looked at again.
+        let mut settling: BTreeSet<(Instant, OwnedRoomId)> = BTreeSet::new();
         loop {
             while rounds.len() < ROOMS_AT_ONCE
                 && let Some(room_id) = self.gaps.next(&busy)
@@ -90,7 +99,7 @@ impl Inbox {
                 let inbox = self.clone();
                 rounds.spawn(async move {
                     let outcome = tokio::time::timeout(ROUND, inbox.close_gaps_of(&room_id)).await;
-                    (room_id, outcome.unwrap_or(Ok(())))
+                    (room_id, outcome.unwrap_or(Ok(None)))
                 });
             }
             tokio::select! {
@@ -99,7 +108,12 @@ impl Inbox {
                 Some(done) = rounds.join_next() => {
                     let (room_id, outcome) = done.map_err(|e| Error::internal(format!("closing gaps: {e}")))?;
                     busy.remove(&room_id);
-                    outcome?;
+                    if let Some(wait) = outcome? {
+                        settling.insert((Instant::now() + wait, room_id));
+                    }
+                }
+                () = tokio::time::sleep_until(first_of(&settling)), if !settling.is_empty() => {
+                    settling.pop_first().into_iter().for_each(|(_, room_id)| self.gaps.mark(&room_id));
                 }
                 _ = retry.tick() => self.mark_parked()?,
             }
@@ -144,30 +158,39 @@ impl Inbox {
     }
 
     /// One round for a room: asks for its latest gaps.
-    async fn close_gaps_of(&self, room_id: &RoomId) -> Result<(), Error> {
+    async fn close_gaps_of(&self, room_id: &RoomId) -> Result<Settles, Error> {
         let (short, room, gaps, parked) = {
             let snapshot = self.core.snapshot()?;
-            let Some((short, room)) = rows::room(snapshot.view(), room_id)? else { return Ok(()) };
+            let Some((short, room)) = rows::room(snapshot.view(), room_id)? else { return Ok(None) };
             let (gaps, parked) = open_gaps(snapshot.view(), room_id)?;
             (short, room, gaps, parked)
         };
+        let mut settles: Settles = None;
         for gap in gaps {
-            self.close((short, &room), &gap, parked > WALK_MAX).await?;
+            let wait = self.close((short, &room), &gap, parked > WALK_MAX).await?;
+            settles = [settles, wait].into_iter().flatten().min();
         }
-        Ok(())
+        Ok(settles)
     }
 
-    async fn close(&self, room: (RoomShort, &Room), gap: &Gap, many: bool) -> Result<(), Error> {
-        let young = self.core.clock().now_ms() < gap.parked_at_ms.saturating_add(COMES_BY_ITSELF_MS);
+    async fn close(&self, room: (RoomShort, &Room), gap: &Gap, many: bool) -> Result<Settles, Error> {
+        let age = Duration::from_millis(self.core.clock().now_ms().saturating_sub(gap.parked_at_ms));
+        let mut settles = None;
         let servers = self.who_to_ask(room.0, &gap.origin)?;
         for server in servers.into_iter().filter(|server| !self.gaps.is_slow(server)).take(SERVERS_PER_GAP) {
             let begun = Instant::now();
+            let by_mail = self.peers.asks_by_mail(&server);
+            // Of what came by one mailbox a part is often in the other: a question costs both sides stamps.
+            if by_mail && age < SETTLES_WITHIN {
+                settles = Some(SETTLES_WITHIN - age);
+                continue;
+            }
             if gap.lacks_auth && self.fetch_auth(room, &server, &gap.event_id).await? {
-                return Ok(());
+                return Ok(None);
             }
             // With much parked, a gap is bridged by the state instead of walked event by event: over mailboxes not at once, where
             // what lies between is most likely on its way, in the mailbox that is read next.
-            let bridges = many && !(young && self.peers.asks_by_mail(&server));
+            let bridges = many && !(by_mail && age < COMES_BY_ITSELF);
             let walks = !bridges && !gap.missing.prev_events.is_empty();
             let walked = if walks {
                 self.walk(room, &server, &gap.event_id, &gap.missing.prev_events).await?
@@ -175,8 +198,8 @@ impl Inbox {
                 Some(false)
             };
             match walked {
-                Some(true) => return Ok(()),
-                Some(false) if self.bridge(room, &server, &gap.event_id).await? => return Ok(()),
+                Some(true) => return Ok(None),
+                Some(false) if self.bridge(room, &server, &gap.event_id).await? => return Ok(None),
                 // What lies between may come out of a mailbox: the state is for when it does not.
                 Some(false) | None => {}
             }
@@ -184,7 +207,7 @@ impl Inbox {
                 self.gaps.was_slow(&server);
             }
         }
-        Ok(())
+        Ok(settles)
     }
 }
 
@@ -236,4 +259,6 @@ const RETRY: Duration = Duration::from_secs(60);
 /// With more than this parked in a room, gaps are bridged by the state.
 const WALK_MAX: usize = 20;
 /// How long what is missing over mailboxes is left to come by itself: a host that was gone is tried again well within it.
-const COMES_BY_ITSELF_MS: u64 = 10 * 60_000;
+const COMES_BY_ITSELF: Duration = Duration::from_secs(600);
+/// How long mailboxes need at most to hand out what lies in them.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);

@@ -172,22 +172,7 @@ impl Peers {
         let (now_ms, server, view_server) = (self.core.clock().now_ms(), to.to_owned(), to.to_owned());
         let question = MailAsked { deadline_ms: now_ms + WANTED_FOR_MS, ..question };
         let wanted = question.clone();
-        let decide = move |view: View<'_>| {
-            let (mut over, mut standing, mut kept) = (Vec::new(), 0, 0);
-            for row in view.scan(tables::MAIL_ASKED, (&*view_server,))? {
-                let ((_, position), asked) = row?;
-                if is_over(&asked, now_ms) {
-                    over.push(position);
-                } else if same(&asked, &wanted) {
-                    return Ok(None);
-                } else if asked.answer.is_none() {
-                    standing += 1;
-                } else {
-                    kept += 1;
-                }
-            }
-            Ok::<_, Error>((standing < MAX_STANDING && kept < MAX_KEPT).then_some(over))
-        };
+        let decide = move |view: View<'_>| Ok::<_, Error>(place_for(view, &view_server, &wanted, now_ms)?);
         let write = move |over: Option<Vec<u64>>, txn: &mut WriteTxn<'_>| {
             let Some(over) = over else { return Ok(()) };
             over.into_iter().try_for_each(|position| forget(txn, &server, position))?;
@@ -314,6 +299,32 @@ fn find(view: View<'_>, to: &ServerName, question: &MailAsked) -> Result<Option<
     Ok(None)
 }
 
+/// What has to go for a question to stand; `None` where it stands already, or too many do.
+fn place_for(
+    view: View<'_>,
+    server: &ServerName,
+    wanted: &MailAsked,
+    now_ms: u64,
+) -> Result<Option<Vec<u64>>, StoreError> {
+    let (mut over, mut standing, mut kept) = (Vec::new(), 0, Vec::new());
+    for row in view.scan(tables::MAIL_ASKED, (server,))? {
+        let ((_, position), asked) = row?;
+        if is_over(&asked, now_ms) {
+            over.push(position);
+        } else if same(&asked, wanted) {
+            return Ok(None);
+        } else if asked.answer.is_none() {
+            standing += 1;
+        } else {
+            kept.push(position);
+        }
+    }
+    // An answer to what settled itself is read by nobody: the oldest make room.
+    let most = kept.len().saturating_sub(MAX_KEPT - 1);
+    over.extend(kept.drain(..most));
+    Ok((standing < MAX_STANDING).then_some(over))
+}
+
 fn forget(txn: &mut WriteTxn<'_>, server: &ServerName, position: u64) -> Result<(), StoreError> {
     txn.remove(tables::MAIL_ASKED, (server, position))?;
     txn.remove(tables::OUTBOX, (server, position)).map(drop)
@@ -363,4 +374,42 @@ pub(super) fn forget_questions(txn: &mut WriteTxn<'_>, server: &ServerName) -> R
 
 fn storage(error: Error) -> PeerError {
     PeerError::Malformed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn asked(target: &str, answered: bool) -> MailAsked {
+        let answer = MailAnswer { status: 200, content_type: String::new(), body: Vec::new(), until_ms: 2_000 };
+        MailAsked {
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            body: Vec::new(),
+            deadline_ms: 2_000,
+            answer: answered.then_some(answer),
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_keep_nobody_from_asking_and_questions_that_stand_do() {
+        let core = testing::core();
+        let server = core.identity().server_name().to_owned();
+        let fill = |answered: bool, count: u64| {
+            let server = server.clone();
+            let write = move |(), txn: &mut WriteTxn<'_>| {
+                (0..count)
+                    .try_for_each(|n| txn.put(tables::MAIL_ASKED, (&*server, n), &asked(&n.to_string(), answered)))
+            };
+            core.write(job(|_| Ok::<_, Error>(()), write))
+        };
+        let place = || place_for(core.snapshot().unwrap().view(), &server, &asked("next", false), 1_000).unwrap();
+        fill(true, MAX_KEPT as u64 - 1).await.unwrap();
+        assert_eq!(place(), Some(Vec::new()));
+        fill(true, MAX_KEPT as u64 + 2).await.unwrap();
+        assert_eq!(place(), Some(vec![0, 1, 2]), "the oldest");
+        fill(false, MAX_STANDING as u64).await.unwrap();
+        assert_eq!(place(), None);
+    }
 }

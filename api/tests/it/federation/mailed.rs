@@ -27,10 +27,12 @@ async fn settle(node: &Running) {
     let calm = std::cell::Cell::new(0);
     until("mail is worked off", async || {
         let snapshot = node.node.core.snapshot().unwrap();
-        let waiting =
-            snapshot.view().any(tables::MAIL_IN, ()).unwrap() || snapshot.view().any(tables::INBOX, ()).unwrap();
+        let view = snapshot.view();
+        let waiting = view.any(tables::MAIL_IN, ()).unwrap() || view.any(tables::INBOX, ()).unwrap();
         calm.set(if waiting { 0 } else { calm.get() + 1 });
-        calm.get() > 20
+        // What is parked is asked for over mailboxes after two seconds.
+        let enough = if view.any(tables::PARKED, ()).unwrap() { 300 } else { 20 };
+        calm.get() > enough
     })
     .await;
 }
