@@ -32,7 +32,7 @@ impl Hosts {
             return Ok(());
         }
         let message = "This homeserver does not answer under the host name in this request; use 127.0.0.1 or \
-                       localhost, or add the name to `allowed_hosts`";
+                       localhost, or add the name to the setting `hosts`";
         Err(Error::matrix(StatusCode::FORBIDDEN, ErrorKind::Forbidden, message))
     }
 

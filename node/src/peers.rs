@@ -304,9 +304,8 @@ impl Peers {
                     self.core.write(job(|_| Ok::<_, Error>(()), write)).await?;
                 }
                 Ok(Event::WayBack) => self.wake(),
-                Ok(Event::Alarm { alarm }) => {
-                    tracing::warn!(?alarm, "a link raised an alarm: see `millpond contact list`")
-                }
+                // It has names: `millpond contact list` shows them.
+                Ok(Event::Alarm { .. }) => tracing::warn!("a link raised an alarm: see `millpond contact list`"),
                 Ok(
                     Event::Pending { .. } | Event::Mail { .. } | Event::LinkDown { .. } | Event::ContactFailed { .. },
                 ) => {}

@@ -237,7 +237,9 @@ impl Driver {
                 self.post(&to, items).await;
                 respond(reply, Ok(()));
             }
-            Command::AddMailbox { link, leave, reply } => self.add_mailbox(link, leave, reply).await,
+            Command::AddMailbox { link, leave, instead_of, reply } => {
+                self.make_mailbox((link, leave), None, instead_of, Some(reply)).await;
+            }
             Command::Mailboxes { reply } => respond(reply, Ok(self.mailboxes())),
             Command::Lodgings { reply } => respond(reply, Ok(self.lodgings())),
             Command::Lodge { with, reply } => self.lodge(&with, reply).await,

@@ -258,7 +258,18 @@ impl Overlay {
     /// # Errors
     /// When the host cannot be reached or refuses, or there are two mailboxes already.
     pub async fn add_mailbox(&self, link: HostLink, leave: Grant) -> Result<(), Error> {
-        self.ask(|reply| Command::AddMailbox { link, leave, reply }).await
+        self.ask(|reply| Command::AddMailbox { link, leave, instead_of: None, reply }).await
+    }
+
+    /// As [`Overlay::add_mailbox`], and takes those at another host out of use when it is made: not before, for without a mailbox nothing
+    /// arrives, and contact links show addresses.
+    ///
+    /// # Errors
+    /// As [`Overlay::add_mailbox`]; when the store fails.
+    pub async fn move_mailbox(&self, from: HostKey, link: HostLink, leave: Grant) -> Result<(), Error> {
+        let to = link.way.key();
+        self.ask(|reply| Command::AddMailbox { link, leave, instead_of: Some(from), reply }).await?;
+        if to != from { self.leave_host(from).await } else { Ok(()) }
     }
 
     /// Our mailboxes.

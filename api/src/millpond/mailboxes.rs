@@ -15,6 +15,8 @@ use super::{answer, read};
 struct Add {
     link: String,
     token: String,
+    /// The host whose mailboxes are to go when the new one is made.
+    from: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +72,10 @@ pub(super) async fn accept(State(node): State<NodeHandle>, request: Request<Body
 pub(super) async fn add(State(node): State<NodeHandle>, request: Request<Body>) -> Response {
     let add = async {
         let body: Add = read(request).await?;
-        node.links.add_mailbox(&body.link, &body.token).await?;
+        match &body.from {
+            Some(from) => node.links.move_mailbox(from, &body.link, &body.token).await?,
+            None => node.links.add_mailbox(&body.link, &body.token).await?,
+        }
         Ok(json!({}))
     };
     answer(add.await)

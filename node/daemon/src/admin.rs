@@ -23,6 +23,7 @@ pub(crate) mod mailbox;
 pub(crate) mod media;
 pub(crate) mod purge;
 pub(crate) mod report;
+mod secret;
 pub(crate) mod status;
 
 /// Where a running node writes the address that it listens on.

@@ -8,6 +8,14 @@ use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::Subscribe
 use crate::obsolete::Ear;
 
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
+    // A level that is mistyped would be taken for the name of a target, and silence the rest.
+    let is_level = |part: &str| part.is_empty() || part.parse::<LevelFilter>().is_ok();
+    let wrong = filter.split(',').map(str::trim).find(|part| !part.contains(['=', '[']) && !is_level(part));
+    if let Some(wrong) = wrong {
+        anyhow::bail!(
+            "log = `{filter}`: `{wrong}` is no level: use off, error, warn, info, debug, trace or target=level,..."
+        );
+    }
     // State resolution names event ids in its spans from `info` on, libp2p peer ids and addresses, arti relays; a filter that mentions them itself wins.
     let filter = EnvFilter::try_new(format!("ruma_state_res=warn,libp2p=warn,arti_client=error,tor_=error,{filter}"))
         .with_context(|| {

@@ -22,7 +22,7 @@ mod values;
 pub(crate) use classic::Doors;
 pub(crate) use tor::TorFlags;
 use values::{
-    blocked, blocked_in_file, bytes, listen_in_file, network, networks_in_file, policies_in_file, policy,
+    blocked, blocked_in_file, bytes, lasting, listen_in_file, network, networks_in_file, policies_in_file, policy,
     socket_address,
 };
 

@@ -42,9 +42,18 @@ impl Links {
     /// # Errors
     /// `M_INVALID_PARAM` for a link or a token that is none; with the reason when the host does not make one.
     pub async fn add_mailbox(&self, link: &str, token: &str) -> Result<(), Error> {
-        let link = HostLink::parse(link).map_err(|e| Error::invalid_param(e.to_string()))?;
-        let leave = Grant::parse(token.trim()).map_err(|e| Error::invalid_param(e.to_string()))?;
+        let (link, leave) = parsed(link, token)?;
         self.overlay().await?.add_mailbox(link, leave).await.map_err(overlay_error)
+    }
+
+    /// Makes a mailbox at another host, and then takes those at `from` out of use.
+    ///
+    /// # Errors
+    /// As [`Links::add_mailbox`], and 404 when there is none at `from`: all stays as it is.
+    pub async fn move_mailbox(&self, from: &str, link: &str, token: &str) -> Result<(), Error> {
+        let (link, leave) = parsed(link, token)?;
+        let from = self.host_named(from).await?;
+        self.overlay().await?.move_mailbox(from, link, leave).await.map_err(overlay_error)
     }
 
     /// Our mailboxes.
@@ -83,15 +92,33 @@ impl Links {
     /// # Errors
     /// 404 when there is none.
     pub async fn leave_host(&self, host: &str) -> Result<(), Error> {
+        let host = self.host_named(host).await?;
+        self.overlay().await?.leave_host(host).await.map_err(overlay_error)
+    }
+
+    async fn host_named(&self, host: &str) -> Result<HostKey, Error> {
         let wanted = host.trim().to_lowercase();
+        if wanted.len() < 4 {
+            return Err(Error::invalid_param(
+                "a host is named by four or more characters of its name: `millpond mailbox list`",
+            ));
+        }
         let named = |mailbox: &MailboxInfo| host_name(&mailbox.host).starts_with(&wanted);
         let mut found: Vec<_> = self.mailboxes().await?.into_iter().filter(named).map(|mailbox| mailbox.host).collect();
+        found.sort_unstable();
         found.dedup();
         match found[..] {
-            [host] if wanted.len() >= 4 => self.overlay().await?.leave_host(host).await.map_err(overlay_error),
-            _ => Err(Error::not_found("no mailbox, or more than one, is at a host of that name")),
+            [host] => Ok(host),
+            [] => Err(Error::not_found("no mailbox of this node is at a host of that name: `millpond mailbox list`")),
+            _ => Err(Error::not_found("more than one host's name begins so: write more of it")),
         }
     }
+}
+
+fn parsed(link: &str, token: &str) -> Result<(HostLink, Grant), Error> {
+    let link = HostLink::parse(link).map_err(|e| Error::invalid_param(e.to_string()))?;
+    let leave = Grant::parse(token.trim()).map_err(|e| Error::invalid_param(e.to_string()))?;
+    Ok((link, leave))
 }
 
 /// A host's key in hex, as it is shown.

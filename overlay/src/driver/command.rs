@@ -103,6 +103,7 @@ pub(crate) enum Command {
     AddMailbox {
         link: HostLink,
         leave: Grant,
+        instead_of: Option<HostKey>,
         reply: oneshot::Sender<Result<(), Error>>,
     },
     Mailboxes {

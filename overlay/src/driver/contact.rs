@@ -171,8 +171,9 @@ impl Driver {
     }
 
     pub(super) async fn on_contact(&mut self, id: LinkId, stream: StreamId, message: Message) {
-        if let Err(error) = self.take_message(id, &message).await {
-            tracing::info!(%error, "a first contact did not go on");
+        // The error may name a node.
+        if self.take_message(id, &message).await.is_err() {
+            tracing::info!("a first contact did not go on");
             self.close_contact(id, stream);
         }
     }

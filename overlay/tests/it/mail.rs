@@ -221,3 +221,24 @@ async fn who_sends_more_than_is_worked_off_is_left_waiting_and_others_are_not() 
         node.overlay.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_mailbox_that_moves_is_left_when_the_new_one_is_made_and_not_before() {
+    let net = MemoryNet::new();
+    let hosts = [Host::start(&net, 101).await, Host::start(&net, 102).await, Host::start(&net, 103).await];
+    let node = seed(&net).start(net.transport(1)).await;
+    hosts[0].give_to(&node).await;
+    hosts[1].give_to(&node).await;
+    let in_use = async || {
+        let mailboxes = node.overlay.mailboxes().await.unwrap();
+        let in_use = mailboxes.into_iter().filter(|mailbox| !mailbox.draining && !mailbox.recovery);
+        in_use.map(|mailbox| mailbox.host).collect::<std::collections::BTreeSet<_>>()
+    };
+    let key = |at: usize| hosts[at].link.way.key();
+    let leave = |at: usize| TokenSecret::from_bytes(hosts[at].tokens).grant(&mut UnwrapErr(getrandom::SysRng));
+    let refused = node.overlay.move_mailbox(key(0), hosts[2].link.clone(), leave(1)).await;
+    assert!(refused.is_err(), "the leave is of another host");
+    assert_eq!(in_use().await, [key(0), key(1)].into());
+    node.overlay.move_mailbox(key(0), hosts[2].link.clone(), leave(2)).await.unwrap();
+    assert_eq!(in_use().await, [key(1), key(2)].into());
+}

@@ -1,13 +1,11 @@
 //! `millpond account`.
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
 
-use super::{Api, list, text};
+use super::{Api, list, secret, text};
 use crate::cli::Place;
 
 /// What to do with an account.
@@ -69,7 +67,7 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     };
     match command {
         Command::Create { name, admin } => {
-            let body = json!({ "name": name, "password": read_password()?, "admin": admin });
+            let body = json!({ "name": name, "password": &*secret::read_new("password")?, "admin": admin });
             let made = ask("accounts", &name, body)?;
             println!("Made {}", text(&made, "user_id"));
         }
@@ -81,7 +79,7 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Password { name } => {
-            let body = json!({ "name": name, "password": read_password()? });
+            let body = json!({ "name": name, "password": &*secret::read_new("password")? });
             let done = ask("accounts/password", &name, body)?;
             println!("{} has a new password; all its devices are logged out", text(&done, "user_id"));
         }
@@ -109,15 +107,4 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn read_password() -> anyhow::Result<String> {
-    if std::io::stdin().is_terminal() {
-        eprint!("Password: ");
-    }
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let password = line.trim_end_matches(['\r', '\n']);
-    anyhow::ensure!(!password.is_empty(), "no password on standard input");
-    Ok(password.to_owned())
 }

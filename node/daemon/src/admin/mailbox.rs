@@ -1,5 +1,6 @@
 //! `millpond mailbox`: where this node's mail waits while it sleeps.
 
+use anyhow::Context;
 use clap::Subcommand;
 use http::Method;
 use serde_json::json;
@@ -42,7 +43,7 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     };
     match command {
         Command::Add { link, token } => {
-            add(&api, &link, &token)?;
+            api.ask(Method::POST, "mailboxes", Some(&json!({ "link": link, "token": token })))?;
             println!("Made. Contacts hear of it with the next messages.");
         }
         Command::Accept { name } => {
@@ -63,15 +64,10 @@ pub(crate) fn run(place: &Place, command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Move { from, link, token } => {
-            api.ask(Method::POST, "mailboxes/leave", Some(&json!({ "host": from })))?;
-            add(&api, &link, &token)?;
+            let wanted = json!({ "link": link, "token": token, "from": from });
+            api.ask(Method::POST, "mailboxes", Some(&wanted)).context("nothing was moved")?;
             println!("Moved. What still comes to the old one is read until it closes.");
         }
     }
-    Ok(())
-}
-
-fn add(api: &Api, link: &str, token: &str) -> anyhow::Result<()> {
-    api.ask(Method::POST, "mailboxes", Some(&json!({ "link": link, "token": token })))?;
     Ok(())
 }

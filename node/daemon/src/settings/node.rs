@@ -10,7 +10,7 @@ use millpond_node::{
 };
 use millpond_overlay::transport::Address;
 
-use super::{Pace, Settings, Who, bytes};
+use super::{Pace, Settings, Who, bytes, lasting};
 
 impl Settings {
     /// What the node is told, but for its name in the DNS.
@@ -75,7 +75,7 @@ impl Settings {
         let days = |days: u32| u64::from(days) * 86_400_000;
         node.retention = retention::Settings {
             by_room: self.room_retention.unwrap_or(true),
-            default_ms: self.retention_days.map(days),
+            default_ms: self.retention_days.map(|kept| lasting("retention-days", kept)).transpose()?.map(days),
             min_ms: self.retention_min_days.map_or(0, days),
         };
         if let Some(mib) = self.max_upload_mib {
@@ -84,7 +84,7 @@ impl Settings {
         node.url_previews = self.url_previews.unwrap_or(false);
         node.strip_metadata = self.strip_metadata.unwrap_or(false);
         node.keep_remote_media = Keep {
-            age_ms: self.remote_media_days.map(days),
+            age_ms: self.remote_media_days.map(|kept| lasting("remote-media-days", kept)).transpose()?.map(days),
             bytes: self.remote_media_mib.map(|mib| bytes("remote-media-mib", mib)).transpose()?,
         };
         Ok(())

@@ -55,6 +55,12 @@ pub(super) fn listen_in_file<'de, D: serde::Deserializer<'de>>(
     socket_address(&text).map(Some).map_err(|allowed| serde::de::Error::custom(format!("listen = {text:?}: {allowed}")))
 }
 
+/// Days that something is kept: none at all would empty what is there.
+pub(super) fn lasting(key: &str, days: u32) -> anyhow::Result<u32> {
+    anyhow::ensure!(days > 0, "{key} = 0: allowed is 1 or more; without the setting everything is kept");
+    Ok(days)
+}
+
 /// Mebibytes in bytes, in a range where nothing overflows and no limit means "nothing at all".
 pub(super) fn bytes(key: &str, mib: u64) -> anyhow::Result<u64> {
     anyhow::ensure!((1..=MAX_MIB).contains(&mib), "{key} = {mib}: allowed are 1 to {MAX_MIB} (MiB)");

@@ -194,10 +194,15 @@ impl Driver {
         }
         match taken {
             Ok(sealed) => {
-                if let Err(error) = self.answer_box(link, &sealed).await {
-                    tracing::warn!(%error, "the box of a contact link could not be answered");
+                if self.answer_box(link, &sealed).await.is_err() {
+                    tracing::warn!(
+                        "the box of a contact link could not be answered: it is of another node, or damaged"
+                    );
                 }
             }
+            Err(HostError::Taken) => tracing::warn!(
+                "somebody else has read the box of a contact link that was added here: ask for a new link, on a safer way"
+            ),
             Err(error) => tracing::debug!(%error, "the box of a contact link is not to be had yet"),
         }
     }
@@ -235,8 +240,9 @@ impl Driver {
             match answer.and_then(|held| pickup::open_answer(&held.link, &envelope).ok()) {
                 Some(messages) => {
                     for message in messages {
-                        if let Err(error) = self.take_message(id, &message).await {
-                            tracing::info!(%error, "an answer to a contact link does not hold");
+                        // The error may name a node.
+                        if self.take_message(id, &message).await.is_err() {
+                            tracing::info!("an answer to a contact link does not hold");
                         }
                     }
                 }

@@ -46,6 +46,9 @@ pub(in crate::driver) struct Renewed {
 impl Own {
     /// When another one is made in its place.
     fn ends(&self) -> UnixMillis {
+        if self.is_nearly_used_up() {
+            return self.opened;
+        }
         if self.lost {
             return self.opened.after(LOST);
         }

@@ -186,7 +186,7 @@ impl Driver {
         let Some(lodging) = self.mail.lodgings.get_mut(&id) else { return };
         (lodging.next, lodging.wait) = (now.after(lodging.wait), lodging.wait.saturating_mul(2).min(LONGEST));
         let (link, leave) = (lodging.link.clone(), lodging.leave.clone());
-        self.make_mailbox(link, leave, Some(id), None).await;
+        self.make_mailbox((link, leave), Some(id), None, None).await;
     }
 
     /// Makes a mailbox at the host of a contact, by the user's word.
@@ -198,7 +198,7 @@ impl Driver {
             return respond(reply, Err(Error::Unknown { what: "offer of a mailbox", peer: with.clone() }));
         };
         let (id, link, leave) = (*id, lodging.link.clone(), lodging.leave.clone());
-        self.make_mailbox(link, leave, Some(id), Some(reply)).await;
+        self.make_mailbox((link, leave), Some(id), None, Some(reply)).await;
     }
 
     /// The hosts that contacts have shown us.

@@ -95,6 +95,11 @@ impl Own {
         self.issued.insert(serial, issued);
     }
 
+    /// Whether contacts would soon be without stamps, and new ones too.
+    pub(super) fn is_nearly_used_up(&self) -> bool {
+        self.serials.len() >= NEARLY_ALL
+    }
+
     /// Makes stamps for a link, and the rows that must be on disk before they leave. `None`: too few serials are left.
     pub(super) fn issue(
         &mut self,
@@ -153,23 +158,14 @@ pub(in crate::driver) struct Created {
 }
 
 impl Driver {
-    /// Makes a mailbox and a recovery mailbox at a host, with the operator's leave; the tokens that are left are kept for later.
-    pub(in crate::driver) async fn add_mailbox(
+    /// Makes a mailbox and a recovery mailbox at a host, with the operator's leave; the tokens that are left are kept for later. Where there is a
+    /// mailbox already the leave becomes tokens for the next ones. `by` is the link of the contact who has shown the host; those at `instead_of` are
+    /// to go when it is made.
+    pub(in crate::driver) async fn make_mailbox(
         &mut self,
-        link: HostLink,
-        leave: Leave,
-        reply: oneshot::Sender<Result<(), Error>>,
-    ) {
-        self.make_mailbox(link, leave, None, Some(reply)).await;
-    }
-
-    /// As `add_mailbox`, for whoever waits; `by` is the link of the contact who has shown the host. Where there is a mailbox already the leave becomes
-    /// tokens for the next ones.
-    pub(super) async fn make_mailbox(
-        &mut self,
-        link: HostLink,
-        leave: Leave,
+        (link, leave): (HostLink, Leave),
         by: Option<LinkId>,
+        instead_of: Option<HostKey>,
         reply: Option<Waiter>,
     ) {
         let host = link.way.key();
@@ -178,17 +174,18 @@ impl Driver {
             waiters.extend(reply);
             return;
         }
-        match self.may_make(host, begun) {
+        match self.may_make(host, begun, instead_of) {
             Ok(hosts) => self.make_at(hosts, (link, leave, by), reply).await,
             Err(why) => answer(reply, Err(Error::Contact { doing: DOING, why: why.to_owned() })),
         }
     }
 
-    fn may_make(&self, host: HostKey, begun: bool) -> Result<hosts::Hosts, &'static str> {
+    fn may_make(&self, host: HostKey, begun: bool, instead_of: Option<HostKey>) -> Result<hosts::Hosts, &'static str> {
         let hosts = self.mail.hosts.clone().ok_or("this node has no way to mailbox hosts")?;
         let in_use = self.mail.own.values().filter(|own| !own.recovery && !own.draining);
         let hosts_in_use: Vec<_> = in_use.map(|own| own.at.host).collect();
-        let taken = hosts_in_use.len() + self.mail.making.len();
+        let going = hosts_in_use.iter().filter(|host| Some(**host) == instead_of).count();
+        let taken = hosts_in_use.len() + self.mail.making.len() - going;
         if !hosts_in_use.contains(&host) && taken >= MAX_IN_USE {
             return Err("there are two at other hosts: move one");
         }
@@ -366,6 +363,8 @@ fn answer(reply: Option<Waiter>, result: Result<(), Error>) {
 }
 
 const DOING: &str = "make a mailbox";
+/// Of the 61,440 stamps of a mailbox.
+const NEARLY_ALL: u32 = 49_152;
 /// Mailboxes in use, each at another host (overlay.md, section 5).
 pub(super) const MAX_IN_USE: usize = 2;
 /// Leaves that may wait for their hosts at once.

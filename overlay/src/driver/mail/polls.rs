@@ -116,6 +116,7 @@ impl Driver {
         let (host, secret) = (own.at.host, own.secret.clone());
         let mut of_links: BTreeMap<LinkId, (Vec<Arrived>, Vec<Serial>)> = BTreeMap::new();
         let mut gone = Vec::new();
+        let mut invented = None;
         for deposit in &fetched.deposits {
             let serial = deposit.header().serial();
             match secret.judge(&host, deposit, own.issued.get(&serial)) {
@@ -126,13 +127,17 @@ impl Driver {
                 }
                 Verdict::Again | Verdict::Revoked => gone.push(serial),
                 Verdict::Host(fault) => {
-                    tracing::warn!(%fault, "a mailbox host handed out what no contact has sent");
+                    invented = Some(fault);
                     gone.push(serial);
                 }
             }
         }
+        if let Some(fault) = invented {
+            tracing::warn!(%fault, "a mailbox host handed out what no contact has sent");
+        }
+        // A host that only says so is not asked again and again.
+        let more = fetched.more && !fetched.deposits.is_empty() && fetched.next > own.cursor;
         self.host_answers(host).await;
-        let more = fetched.more;
         let mut all_kept = true;
         for (link, (mut arrived, mut serials)) in of_links {
             // A little at a time: what is staged of one peer is bounded.
