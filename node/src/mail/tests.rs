@@ -5,7 +5,7 @@ use std::sync::{
 
 use http::Response;
 use millpond_mailbox::identity::IdentityKey;
-use millpond_store::rows::{MailAsked, Peer};
+use millpond_store::rows::{EventShort, MailAsked, Peer};
 
 use super::*;
 use crate::testing;
@@ -129,4 +129,22 @@ async fn an_answer_is_taken_once_and_only_to_what_its_peer_was_asked() {
     let told = answers.recv().await.unwrap();
     assert_eq!((told.server, told.target.as_str()), (fixture.peer.clone(), "/ours"));
     assert!(answers.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_invite_that_could_not_be_taken_yet_is_owed_again() {
+    let fixture = Fixture::new();
+    fixture.link().await;
+    let (peer, event) = (fixture.peer.clone(), EventShort(9));
+    fixture.write(move |txn| txn.put(tables::MAIL_INVITES, (&*peer, 5), &event)).await;
+    let answer = item::Response { id: 5, status: 502, headers: Vec::new(), body: b"{}".to_vec() };
+    for _ in 0..2 {
+        fixture.arrived(Item::Response(answer.clone())).await;
+    }
+    assert!(!fixture.mail.work_off().await.unwrap());
+    let snapshot = fixture.core.snapshot().unwrap();
+    let owed: Vec<_> =
+        snapshot.view().scan(tables::OUTBOX, (&*fixture.peer,)).unwrap().map(|row| row.unwrap().1).collect();
+    assert!(matches!(owed[..], [OutboxItem::Invite(invite)] if invite == event), "{owed:?}");
+    assert!(!snapshot.view().any(tables::MAIL_INVITES, ()).unwrap());
 }

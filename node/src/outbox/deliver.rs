@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::Request;
 use millpond_store::{
-    View, job,
+    Topic, View, job,
     rows::{EventShort, OutboxItem, SetAside},
     tables,
 };
@@ -135,12 +135,20 @@ impl Outbox {
             let shown = said.get(..said.floor_char_boundary(MAX_SAID)).unwrap_or_default();
             self.take_back(invite, server, shown).await?;
         }
+        // It could not be taken yet: it is sent again.
+        let again = !self.is_final(status, invite) && status >= 400;
         let server = server.to_owned();
         let forget = job(
             |_| Ok::<_, Error>(()),
             move |(), txn| {
                 txn.remove(tables::MAIL_INVITES, (&*server, id))?;
-                txn.remove(tables::OUTBOX, (&*server, id)).map(drop)
+                txn.remove(tables::OUTBOX, (&*server, id))?;
+                if again {
+                    let at = txn.next_position().0;
+                    txn.put(tables::OUTBOX, (&*server, at), &OutboxItem::Invite(invite))?;
+                    txn.touch(Topic::Outbox(server.clone()));
+                }
+                Ok(())
             },
         );
         self.core.write(forget).await?;
