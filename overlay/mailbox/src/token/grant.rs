@@ -83,7 +83,9 @@ impl fmt::Debug for Grant {
 
 /// The text is no token of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token for mailboxes starts with {SCHEME}: copy it whole from what the host's operator gave you")]
+#[error(
+    "this is no token for mailboxes: copy {SCHEME} and all that follows it from what the operator of the host gave you"
+)]
 pub struct GrantError;
 
 const SCHEME: &str = "millpond-token:";
