@@ -107,12 +107,13 @@ fn show(report: &Report, began: Instant) {
     let Report { seed, faults, stats, digest, lines } = report;
     let seconds = began.elapsed().as_secs_f64();
     println!(
-        "seed {seed}: {} events, {} messages, {} deposits, {} kills, {} hellos, healed in {:.1} d; {lines} lines {digest}; {seconds:.2} s",
+        "seed {seed}: {} events, {} messages, {} deposits, {} kills, {} hellos, {} branches, healed in {:.1} d; {lines} lines {digest}; {seconds:.2} s",
         stats.events,
         stats.messages,
         stats.deposits,
         stats.kills,
         stats.hellos,
+        stats.branches,
         stats.healed_ms as f64 / 86_400_000.0,
     );
     for fault in faults.iter().take(8) {

@@ -46,13 +46,14 @@ fn leftovers(world: &World, faults: &mut Vec<String>) {
 }
 
 /// Where an honest host has lost everything and the other one lies, only the liar is left to say so to the peer, and if he swallows
-/// nearly all, the link sleeps after 30 days. An event that the peer has from others may then wait with it until somebody speaks: it is
+/// nearly all, the link sleeps after 30 days, at one end at least. An event that the peer has from others may then wait with it until somebody speaks: it is
 /// there once, and only its acknowledgement is missing. Messages, and what the peer lacks, may not.
 fn may_wait(world: &World, index: usize, peer: usize, owed: &Owed) -> bool {
     let faults = &world.plan.faults;
     let Owed::Pdu(room, id) = owed else { return false };
     let has = world.nodes[peer].disk.rooms.get(room).is_some_and(|held| held.has(id));
-    faults.wipes > 0 && faults.byzantine_host && world.nodes[index].sleeps(peer) && has
+    let sleeps = world.nodes[index].sleeps(peer) || world.nodes[peer].sleeps(index);
+    faults.wipes > 0 && faults.byzantine_host && sleeps && has
 }
 
 /// Members with an end of a room that is none for another member: by what they say next, it is one for all or for none.
