@@ -121,6 +121,12 @@ fn what_some_soft_fail_comes_to_everybody_through_them() {
     assert!(stats.branches > 0, "{stats:?}");
 }
 
+/// He reads the HELLO before what was said before the backup was needed, stamps for mailboxes that nobody reads any more among it.
+#[test]
+fn a_member_who_was_away_for_thirty_days_answers_the_hello_of_a_node_that_was_set_up_again() {
+    holds(Plan::of_seed(274, 8, 3));
+}
+
 /// Its stamp for the recovery mailbox of the one who was away is spent, and his for its own was issued after the backup.
 #[test]
 fn a_node_that_said_hello_after_its_backup_is_found_by_a_member_who_was_away_for_sixty_days() {

@@ -139,7 +139,10 @@ impl Session {
         }
         line.ratchet.note_frame(epoch);
         line.raise(frame.frame_floor, frame.item_floor);
-        self.take_grants(&frame, ctx.now);
+        // Who has said HELLO since has other mailboxes, and nobody reads those of before.
+        if !self.state.hello.is_answering() {
+            self.take_grants(&frame, ctx.now);
+        }
         if numbered {
             self.acknowledge(ctx);
         }

@@ -353,6 +353,30 @@ fn move_mailboxes(world: &mut World, side: usize) {
     }
 }
 
+/// He reads the HELLO together with what she had said before she was set up again, and the stamps in that are for mailboxes that nobody
+/// reads any more.
+#[test]
+fn a_hello_is_answered_into_mailboxes_that_are_read() {
+    let mut world = World::new(25);
+    world.sides[ALICE].offer(item("early"));
+    world.run(DAY_MS);
+    let backup = world.sides[ALICE].session.backup();
+    world.sides[BOB].awake = false;
+    move_mailboxes(&mut world, ALICE);
+    for n in 0..4 {
+        world.sides[ALICE].offer(item(&format!("unread {n}")));
+        world.run(HOUR_MS);
+    }
+    restore(&mut world, ALICE, backup);
+    world.sides[ALICE].offer(item("here"));
+    world.run(2 * DAY_MS);
+    world.sides[BOB].offer(item("an answer"));
+    world.sides[BOB].awake = true;
+    world.run(HOUR_MS);
+    assert_eq!((has(&world, ALICE, "an answer"), has(&world, BOB, "here")), (1, 1));
+    assert!(has(&world, BOB, "unread 3") > 0);
+}
+
 #[test]
 fn whoever_comes_back_after_sixty_days_with_nothing_to_say_wakes_the_links_of_his_contacts() {
     let mut world = World::new(88);
