@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::{Router, extract::State, routing::post};
 use bytes::Bytes;
 use http::StatusCode;
+use millpond_store::tables;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -206,8 +207,15 @@ async fn a_gateway_that_fails_is_asked_again_and_one_that_rejects_the_key_is_not
     node.join(&bob, &room).await;
     *gateway.fails.lock().unwrap() = 1;
     node.ok(node.post(&bob, SET, gateway.pusher("k"))).await;
+    let noted = || {
+        let snapshot = node.node.core.snapshot().unwrap();
+        let mut rows = snapshot.view().scan(tables::PUSHERS, ()).unwrap();
+        rows.next().unwrap().unwrap().1.told
+    };
+    let before = noted();
     let said = node.text(&alice, &room, "again").await;
     assert_eq!(gateway.until_told(1).await["event_id"], json!(said));
+    until("that it was told is on the disk", async || noted() > before).await;
     // What comes while nothing runs is told after the next start, and what was told is not told again.
     running.stop().await;
     let said = node.text(&alice, &room, "while away").await;

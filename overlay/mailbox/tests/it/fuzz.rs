@@ -39,8 +39,8 @@ use crate::{
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
-/// For each target.
-const GENERATED: Duration = Duration::from_secs(1);
+/// For each target, beside its corpus.
+const GENERATED: Duration = Duration::from_secs(10);
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
