@@ -315,3 +315,31 @@ fn forget_old(txn: &mut WriteTxn<'_>, origin: &ServerName) -> Result<(), millpon
 fn waiting(view: View<'_>, origin: &ServerName) -> Result<u64, millpond_store::Error> {
     Ok(view.get(tables::INBOX_WAITING, origin)?.unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn when_all_of_a_peer_is_judged_its_mail_goes_on() {
+        let core = testing::core();
+        let origin = core.identity().server_name().to_owned();
+        let pdu = StagedPdu { origin: origin.clone(), via: Vec::new(), json: "{}".into() };
+        let (peer, two) = (origin.clone(), [pdu.clone(), pdu]);
+        core.write(job(|_| Ok::<_, Error>(()), move |(), txn| stage(txn, &peer, &two))).await.unwrap();
+        let positions: Vec<u64> = {
+            let snapshot = core.snapshot().unwrap();
+            snapshot.view().scan(tables::INBOX, ()).unwrap().map(|row| row.unwrap().0).collect()
+        };
+        for (position, woken) in positions.into_iter().zip([false, true]) {
+            let changed = core.notifier().register([Topic::Mail]);
+            let peer = origin.clone();
+            let judged = job(|_| Ok::<_, Error>(()), move |(), txn| unstage(txn, position, &peer));
+            core.write(judged).await.unwrap();
+            assert_eq!(changed.changed().now_or_never().is_some(), woken);
+        }
+    }
+}

@@ -133,22 +133,3 @@ fn much_that_waits_for_one_event_is_not_shown_before_it_while_it_may_come_by_its
         assert_eq!(bodies(&timeline["events"]).collect::<Vec<_>>(), wanted);
     });
 }
-
-#[test]
-fn a_question_behind_a_message_waits_for_that_to_be_judged_and_no_longer() {
-    roomy(async || {
-        let Pond { net, a, b, alice, bob, room } = pond().await;
-        let at_b = b.server();
-        net.mail_between(&a, &b).await;
-        let b = b.sleep().await;
-        for n in 0..8 {
-            a.say(&alice, &room, &format!("text {n}")).await;
-            // Of somebody whom nobody here knows: his node is asked.
-            let (_, answer) = a.get(&alice, &format!("/_matrix/client/v3/profile/@nobody{n}:{at_b}")).await;
-            assert!(answer["errcode"].is_string(), "{answer}");
-        }
-        let _a = a.post_and_sleep(&at_b).await;
-        let b = net.wake(b).await;
-        b.until_read(&bob, &room, "text 7").await;
-    });
-}
